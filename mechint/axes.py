@@ -1,0 +1,29 @@
+"""The key of dimension names: what each word in a shape annotation means.
+
+Every shape in this package, such as `Float[Tensor, "batch pos d_model"]`, uses these words only; a test reads
+every annotation and compares.
+"""
+
+DIMENSIONS: dict[str, str] = {
+    "batch": "rows of one forward pass",
+    "pos": "token positions of a row, from its first real token",
+    "query": "positions attended from",
+    "key": "positions attended to",
+    "layer": "blocks, from 0",
+    "head": "query heads of a block",
+    "kv_head": "key/value heads of a block; each serves head/kv_head query heads",
+    "d_model": "width of the residual stream",
+    "d_head": "width of one head",
+    "d_mlp": "neurons of one MLP",
+    "d_vocab": "entries of the vocabulary",
+    "prompt": "prompts of a data set",
+    "at": "positions that were asked for",
+    "column": "vocabulary entries that were asked for",
+    "component": "terms of the residual stream: embedding, heads, biases, MLPs",
+    "row": "sampled vocabulary entries",
+    "node": "distinct token prefixes of a batch",
+    "resample": "draws of a resampling procedure",
+    "cluster": "groups of observations that are drawn together",
+    "width": "last axis of a site: d_model, d_head or d_mlp",
+    "statistic": "numbers estimated side by side",
+}

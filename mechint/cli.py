@@ -1,0 +1,257 @@
+"""The command line: `mechint scan`, `run`, `plot`, `verify` and `models`.
+
+Nothing heavy is imported before a command needs it. A mistake of the user's is one message on standard error and
+exit code 2; Ctrl-C keeps what was measured, says how to go on, and ends with exit code 130.
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from datetime import datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import mechint
+from mechint.errors import ConfigError, MechintError
+
+if TYPE_CHECKING:
+    from mechint.experiment.config import ExperimentConfig
+    from mechint.experiment.registry import AnalysisKind
+    from mechint.experiment.runner import Outcome
+
+app = typer.Typer(
+    name="mechint",
+    help="Find out how a language model works, with controls, intervals and receipts.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_given: ContextVar[Mapping[str, Any]] = ContextVar("_given", default=MappingProxyType({}))
+"""What `main` was given, for the commands: Typer has no way to pass it on."""
+
+Out = Annotated[Path | None, typer.Option(help="Folder for the results; by default a new one under results/.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out; measure only what is missing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what there is to do, and write nothing.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")]
+Folder = Annotated[Path, typer.Argument(help="A folder of results.")]
+
+
+def _told(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn our own errors into one message, and Ctrl-C into the command that goes on."""
+
+    @functools.wraps(command)
+    def guarded(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except MechintError as error:
+            if options.get("debug"):
+                raise
+            typer.echo(f"Error: {error}", err=True)
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as stop:
+            folder = getattr(stop, "folder", None)
+            if folder is None:
+                typer.echo("\nInterrupted.", err=True)
+            else:
+                typer.echo(f"\n{stop} Go on with:\n  {_resume_command(folder)}", err=True)
+            raise typer.Exit(130) from stop
+
+    return guarded
+
+
+def _version(wanted: bool) -> bool:
+    if wanted:
+        typer.echo(f"mechint {mechint.__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Find out how a language model works, with controls, intervals and receipts."""
+
+
+@app.command(short_help="Find heads that suppress copies, and who repairs their loss.")
+@_told
+def scan(
+    model: Annotated[str, typer.Option(help="Name, Hugging Face id, folder or GGUF file.")] = "gemma3-270m",
+    prompts: Annotated[
+        Path | None, typer.Option(help="File of prompts, one JSON object a line; by default two-name sentences.")
+    ] = None,
+    out: Out = None,
+    n: Annotated[int | None, typer.Option(min=1, help="How many prompts; by default 64, or the whole file.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    ablation: Annotated[str, typer.Option(help="What replaces a head's output: mean, zero or resample.")] = "mean",
+    top: Annotated[int, typer.Option(min=1, help="Heads whose repair is taken apart.")] = 3,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    debug: Debug = False,
+) -> None:
+    """Find the heads that suppress copies in some prompts, and who repairs their loss."""
+    del debug
+    from mechint.experiment.config import parse_config
+
+    source = {"kind": "ioi"} if prompts is None else {"kind": "file", "file": str(prompts)}
+    given = {
+        "question": f"Which heads of {Path(model).name} suppress copies in these prompts, and who repairs their loss?",
+        "analysis": "copy_suppression",
+        "model": model,
+        "seed": seed,
+        "prompts": source | ({} if n is None else {"n": n}),
+        "settings": {"ablation": ablation, "top": top},
+    }
+    config = parse_config(given, origin="mechint scan", analyses=_analyses())
+    _run(config, out, f"scan-{Path(model).name}", resume=resume, dry_run=dry_run)
+
+
+@app.command(short_help="Run an experiment file.")
+@_told
+def run(
+    file: Annotated[Path, typer.Argument(help="An experiment file (TOML).")],
+    out: Out = None,
+    model: Annotated[str | None, typer.Option(help="Use this model instead of the file's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Use this seed instead of the file's.")] = None,
+    engine: Annotated[str, typer.Option(help="Where to run: local.")] = "local",
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    debug: Debug = False,
+) -> None:
+    """Run an experiment file."""
+    del debug
+    from mechint.experiment.config import read_config
+
+    if engine != "local":
+        raise ConfigError(f"--engine {engine} is not known. There is: local.")
+    config = read_config(file, analyses=_analyses()).override(model=model, seed=seed)
+    name = file.resolve().parent.name if file.stem == "experiment" else file.stem
+    _run(config, out, name, resume=resume, dry_run=dry_run)
+
+
+@app.command(short_help="Draw figures and report again; no model is needed.")
+@_told
+def plot(folder: Folder, debug: Debug = False) -> None:
+    """Draw the figures and the report of a run again, from its tables; no model is needed."""
+    del debug
+    from mechint.experiment.replot import replot
+
+    typer.echo(f"Report: {replot(folder)}")
+
+
+@app.command(short_help="Check a run's tables, versions and known numbers.")
+@_told
+def verify(
+    folder: Folder,
+    remeasure: Annotated[int, typer.Option(min=0, help="Load the model and measure so many units again.")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Check tables, versions and known numbers of a run; exit code 1 if anything critical differs."""
+    del debug
+    from mechint.experiment.verify import verify as check
+
+    found = check(folder, remeasure=remeasure, **_given.get())
+    differing = found.differing()
+    typer.echo(f"{len(found.checks) - len(differing)} of {len(found.checks)} checks pass.")
+    for row in differing:
+        detail = f"recorded {row['recorded']}, found {row['found']}" if row["recorded"] else ""
+        words = [f"  {row['severity'] or row['status']}: {row['check']}", detail, row["note"]]
+        typer.echo("; ".join(word for word in words if word))
+    typer.echo(f"Result: {found.status}")
+    if found.status == "failed":
+        raise typer.Exit(1)
+
+
+@app.command(short_help="List the models that need no network.")
+@_told
+def models(debug: Debug = False) -> None:
+    """List the models that need no network."""
+    del debug
+    import dataclasses
+
+    from mechint.model import embedded
+
+    for card in embedded.list_models():
+        told = {field.name: getattr(card, field.name) for field in dataclasses.fields(card)}
+        typer.echo(told.pop("name"))
+        for name, value in told.items():
+            typer.echo(f"  {name.replace('_', ' ')}: {value}")
+    typer.echo("Besides: a Hugging Face id (needs a network once), a folder, or a GGUF file.")
+
+
+def main(arguments: Sequence[str] | None = None, **given: Any) -> None:
+    """Run the command line, and end the process.
+
+    Args:
+        arguments: the words after `mechint`; by default those of the process.
+        given: other `analyses`, `load_model` or `make_prompts`, as of `runner.run`.
+    """
+    token = _given.set(given)
+    try:
+        app(None if arguments is None else list(arguments))
+    finally:
+        _given.reset(token)
+
+
+def _analyses() -> "Mapping[str, AnalysisKind]":
+    from mechint.experiment.registry import ANALYSES
+
+    return _given.get().get("analyses", ANALYSES)
+
+
+def _run(config: "ExperimentConfig", out: Path | None, name: str, *, resume: bool, dry_run: bool) -> None:
+    from mechint.experiment import runner
+
+    if resume and out is None:
+        raise ConfigError("--resume needs --out: the folder of the run to go on with.")
+    folder = _fresh(name) if out is None else out
+    typer.echo(f"Results: {folder}", err=True)
+    outcome = runner.run(config, folder, resume=resume, dry_run=dry_run, argv=sys.argv, **_given.get())
+    if dry_run:
+        for row in outcome.plan.to_dict(orient="records"):
+            typer.echo(f"{row['table']}: {row['units']} units, {row['measured']} measured already")
+        return
+    _show(outcome)
+
+
+def _show(outcome: "Outcome") -> None:
+    """Print the verdict, the top of the main table, and where the report is."""
+    from mechint.experiment.report import main_table
+
+    if outcome.findings is None:
+        return
+    typer.echo(f"\n{outcome.findings.verdict}\n")
+    typer.echo(_aligned(main_table(outcome.findings, 5)))
+    typer.echo(f"\nReport: {outcome.folder / 'report.html'}")
+
+
+def _aligned(shown: Any) -> str:
+    """Return a table as text in columns."""
+    lines = [list(shown.titles)] + [
+        [" ".join(word for word in (cell.text, cell.interval) if word) for cell in row] for row in shown.rows
+    ]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(shown.titles))]
+    return "\n".join(
+        "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def _fresh(name: str) -> Path:
+    """Return a folder under results/ that does not exist yet."""
+    base = Path("results") / f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    choices = (base if count == 1 else base.with_name(f"{base.name}-{count}") for count in range(1, 1000))
+    return next(folder for folder in choices if not folder.exists())
+
+
+def _resume_command(folder: Path) -> str:
+    quoted = [f'"{word}"' if " " in word else word for word in (str(folder / "experiment.toml"), str(folder))]
+    return f"mechint run {quoted[0]} --out {quoted[1]} --resume"

@@ -1,0 +1,1 @@
+"""What components write, and what changes when they are taken away."""

@@ -1,0 +1,89 @@
+"""Static circuits: what a head would do with a token, whatever the text.
+
+Effective embedding W_EE: what block 0 makes of a token by itself (a text of one token), without a position embedding
+where the model adds one. It is what later heads see of a token (McDougall et al. 2023, section 3.1).
+
+OV circuit of head (L, h): M = (N_L(W_EE) W_V W_O · g_post) (g_final · W_U), a row for each attended token, a column for
+each output token. The *own-token rank* of token i counts the tokens j that the head lowers more than i itself,
+
+    rank_i = #{j != i : M_ij < M_ii} + #{j != i : M_ij = M_ii} / 2                      (mid-rank)
+
+0 if the attended token is the most suppressed of the vocabulary. Scales of norms are positive numbers a row and change
+no rank. Half of the ties count: a dead head, whose row is zero throughout, has rank (d_vocab - 1) / 2, not 0. M is not
+held: its columns are streamed, and a token's own value comes from the same product as the rest of its block, since two
+products of different shapes differ in their last bits.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechint.effects.attribution import final_norm
+from mechint.model.base import Model, Restart
+from mechint.positions import TokenBatch
+from mechint.sites import Site
+
+
+def effective_embedding(model: Model, tokens: Sequence[int]) -> Float[Tensor, "row d_model"]:
+    """Return the residual stream after block 0 on texts of one token each, given by their ids."""
+    batch = TokenBatch.from_rows([[token] for token in tokens])
+    first, after = Site("resid_pre", 0), Site("resid_post", 0)
+    if not model.facts.learned_positions:
+        return model.run(batch, read=[after], stop_after=after)[after][:, 0]
+    embed = model.run(batch, read=["embed"], stop_after=first)["embed"]
+    return model.run(batch, read=[after], stop_after=after, from_=Restart(0, embed))[after][:, 0]
+
+
+def ov_outputs(
+    model: Model, layer: int, tokens: Sequence[int], embedding: Float[Tensor, "row d_model"]
+) -> Float[Tensor, "row head d_model"]:
+    """Return what every head of a block writes when it attends to a token, up to a positive factor a row.
+
+    The final norm's centring and gain are applied, so that the product with W_U gives M.
+    """
+    batch = TokenBatch.from_rows([[token] for token in tokens])
+    z = Site("z", layer)
+    # On a text of one token every head attends to it alone, so its z is that token's value.
+    values = model.run(batch, read=[z], stop_after=z, from_=Restart(layer, embedding[:, None]))[z][:, 0]
+    weights, _ = model.output_weights(layer)
+    written = torch.einsum("rhe,hed->rhd", values, weights)
+    post = model.norm("attn_post", layer)
+    if post is not None:
+        written = post.centre(written) * post.gain
+    final = final_norm(model)
+    return final.centre(written) * final.gain
+
+
+def own_token_ranks(
+    outputs: Float[Tensor, "row head d_model"],
+    tokens: Int[Tensor, " row"],
+    model: Model,
+    block: int = 16_384,
+) -> tuple[Float[Tensor, "head row"], Int[Tensor, "head row"]]:
+    """Return each token's own mid-rank (0: most suppressed) and how many other tokens tie with it.
+
+    Args:
+        outputs: what the heads write, a row for each sampled token.
+        tokens: the sampled tokens, each once.
+        model: the model whose unembedding is meant.
+        block: columns of one matrix product; memory is rows x heads x block.
+    """
+    n_rows, n_heads, _ = outputs.shape
+    flat = outputs.transpose(0, 1).reshape(n_heads * n_rows, -1)
+    sampled = torch.zeros(model.facts.d_vocab, dtype=torch.bool)
+    sampled[tokens] = True
+    order = torch.cat([tokens, (~sampled).nonzero()[:, 0]])  # the sampled tokens first: their own values come first
+    own = torch.empty(0)
+    below = torch.zeros(n_heads * n_rows, dtype=torch.long)
+    ties = torch.zeros(n_heads * n_rows, dtype=torch.long)
+    for start in range(0, len(order), max(block, n_rows)):
+        effects = flat @ model.unembedding(order[start : start + max(block, n_rows)]).T
+        if start == 0:
+            own = effects.gather(1, torch.arange(n_rows).repeat(n_heads)[:, None])
+            ties -= 1  # a token ties with itself
+        below += (effects < own).sum(1)
+        ties += (effects == own).sum(1)
+    ranks = below.double() + 0.5 * ties.double()
+    return ranks.view(n_heads, n_rows).float(), ties.view(n_heads, n_rows)

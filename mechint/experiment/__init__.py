@@ -1,0 +1,1 @@
+"""Claims that can be rerun: one file in; table, figures, report and manifest out."""

@@ -1,0 +1,46 @@
+"""Where a run gets its model and its prompts from. Both are arguments of the runner, so tests bring their own."""
+
+from typing import Any
+
+from mechint.experiment.config import ExperimentConfig
+
+
+def load_model(config: ExperimentConfig) -> Any:
+    """Load the experiment's model.
+
+    Raises:
+        ModelError: it cannot be had.
+    """
+    if config.run.threads is not None:
+        import torch
+
+        torch.set_num_threads(config.run.threads)
+    from mechint.model.loading import load
+
+    return load(config.model)
+
+
+def make_prompts(config: ExperimentConfig, model: Any) -> Any:
+    """Make or read the experiment's prompts, as a `PromptSet`.
+
+    Args:
+        config: the experiment.
+        model: whose tokenizer decides which names are one token; not needed for prompts of a file.
+
+    Raises:
+        PromptError: they cannot be had.
+    """
+    from mechint import prompts
+
+    choice, seed = config.prompts, config.seed
+    count = choice.n or 64
+    if choice.kind == "ioi":
+        return prompts.ioi(n=count, seed=seed, tokenizer=model.tokenizer)
+    if choice.kind == "natural":
+        return prompts.natural(n=count, seed=seed)
+    if choice.kind == "file":
+        found = prompts.read(str(choice.file))
+        return found if choice.n is None else found[: choice.n]
+    given = {"split": choice.split, "column": choice.column}
+    wanted = {name: value for name, value in given.items() if value is not None}
+    return prompts.from_dataset(str(choice.name), n=count, seed=seed, **wanted)

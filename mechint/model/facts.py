@@ -1,0 +1,84 @@
+"""Reading an architecture's facts off its configuration and modules, and checking what can be checked.
+
+Norms are read causally: whether a gain is w or 1 + w (Gemma) is decided by comparing with the module's own output.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from mechint.errors import UnsupportedModelError
+from mechint.model.base import ModelFacts, Norm
+
+_CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+
+
+def read_facts(name: str, hf_config: Any, bridge_config: Any, points: Mapping[str, Any]) -> ModelFacts:
+    """Collect the facts of a bridged model.
+
+    Raises:
+        UnsupportedModelError: it is not a decoder of equal attention blocks.
+    """
+    missing = [
+        hook for hook in ("blocks.0.attn.hook_z", "blocks.0.hook_attn_out", "ln_final.hook_out") if hook not in points
+    ]
+    if missing:
+        raise UnsupportedModelError(
+            f"{name} ({bridge_config.architecture}) has no {', '.join(missing)}: not a decoder of attention blocks."
+        )
+    n_layers = int(bridge_config.n_layers)
+    n_heads = int(bridge_config.n_heads)
+    post_norms = "blocks.0.ln1_post.hook_out" in points
+    return ModelFacts(
+        name=name,
+        family=str(bridge_config.architecture),
+        n_layers=n_layers,
+        n_heads=n_heads,
+        n_kv_heads=int(bridge_config.n_key_value_heads or n_heads),
+        d_model=int(bridge_config.d_model),
+        d_head=int(bridge_config.d_head),
+        d_vocab=int(bridge_config.d_vocab),
+        n_ctx=int(next((v for f in _CONTEXT_FIELDS if (v := getattr(hf_config, f, None))), bridge_config.n_ctx)),
+        parallel="blocks.0.hook_resid_mid" not in points,
+        post_norms=post_norms,
+        windows=_windows(hf_config, n_layers),
+        logit_cap=getattr(hf_config, "final_logit_softcapping", None),
+        tied=bool(getattr(hf_config, "tie_word_embeddings", False)),
+        learned_positions=bridge_config.positional_embedding_type == "standard",
+    )
+
+
+def _windows(config: Any, n_layers: int) -> tuple[int | None, ...]:
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
+    if window is None or not getattr(config, "use_sliding_window", True):
+        return (None,) * n_layers
+    return tuple(window if kinds is None or kinds[i] == "sliding_attention" else None for i in range(n_layers))
+
+
+@torch.no_grad()
+def read_norm(module: Any, facts: ModelFacts) -> Norm:
+    """Write a norm module as a `Norm`, and check that it gives what the module gives.
+
+    Raises:
+        UnsupportedModelError: no reading of its weights reproduces the module.
+    """
+    weight = getattr(module, "weight", None)
+    ones = torch.ones(facts.d_model)
+    bias = getattr(module, "bias", None)
+    eps = float(
+        next((e for n in ("eps", "variance_epsilon", "epsilon") if (e := getattr(module, n, None)) is not None), 0.0)
+    )
+    # Fixed, uneven numbers with a mean: they tell centring, gain and offset apart.
+    x = torch.linspace(-1.0, 3.0, facts.d_model).sin()[None] + 0.5
+    expected = module(x)
+    gains = [ones] if weight is None else [weight.detach(), ones + weight.detach()]
+    for gain in gains:
+        for centred in (False, True):
+            norm = Norm(gain, None if bias is None else bias.detach(), eps, centred)
+            if torch.allclose(norm(x), expected, rtol=1e-4, atol=1e-5):
+                return norm
+    raise UnsupportedModelError(
+        f"A norm of {facts.name} ({type(module).__name__}) is neither LayerNorm nor RMSNorm with a known gain."
+    )

@@ -1,0 +1,276 @@
+"""The reference backend: TransformerLens' bridge around a transformers model, with raw weights.
+
+The only module that imports TransformerLens. What it adds to the bridge: site names are checked (the bridge ignores
+a misspelt hook name without a word), hooks are removed whatever happens, a run can start in the middle, logits are
+computed for the asked positions and columns alone, and every intervention is accounted for. On construction the
+architecture is checked against its own forward pass; one that is not reproduced exactly is refused.
+
+Traps met (TransformerLens 3.9): assigning `bridge.blocks[i].forward` silently lands on the wrapped module and stays;
+`ln2.hook_in` sees the stream but does not carry it, so `resid_mid` can be read and not written; attention modules of
+Gemma are patched process-wide, so agreement with plain transformers is measured in another process.
+"""
+
+import functools
+import logging
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformer_lens.model_bridge.sources import build_bridge_from_module
+
+from mechint.errors import SiteError, UnsupportedModelError
+from mechint.model.access import Access, Stopped, take
+from mechint.model.agreement import Reference, agreement
+from mechint.model.base import Logits, Model, Norm, Read, Restart, Rows, Run, Write
+from mechint.model.facts import read_facts, read_norm
+from mechint.model.fingerprint import fingerprint_of
+from mechint.positions import TokenBatch, everywhere
+from mechint.sites import Site
+
+_log = logging.getLogger(__name__)
+_TOLERANCE = 1e-3  # of the largest logit: float32 noise is 1e-6, a forgotten scale or bias is 1e-2 or more
+
+
+class TransformerLensModel(Model):
+    """A transformers model behind TransformerLens' hook points.
+
+    Args:
+        hf_model: a causal language model in eval mode with eager attention; it is instrumented in place, so do not
+            use the same object as an independent reference.
+        tokenizer: its tokenizer.
+        name: how the model is called in tables.
+        source: where the weights come from, for the manifest.
+        reference: the same weights for a run without this backend; by default those of `hf_model`.
+
+    Raises:
+        UnsupportedModelError: TransformerLens has no bridge for it, or its logits are not reproduced.
+    """
+
+    def __init__(
+        self,
+        hf_model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        source: Mapping[str, str] | None = None,
+        reference: Reference | None = None,
+    ) -> None:
+        # Before the bridge renames tensors: what the fingerprint and the independent comparison are taken from.
+        self._reference = reference or Reference.of(hf_model)
+        family = type(hf_model).__name__
+        try:
+            self._bridge: Any = build_bridge_from_module(hf_model, family, hf_config=hf_model.config)
+        except (ValueError, KeyError, AttributeError, RuntimeError, NotImplementedError) as error:
+            raise UnsupportedModelError(f"TransformerLens cannot bridge {name} ({family}): {error}") from error
+        self._hf: Any = hf_model
+        self._points: dict[str, Any] = dict(self._bridge.hook_dict)
+        self.tokenizer = tokenizer
+        self.source = dict(source or {})
+        self.facts = read_facts(name, hf_model.config, self._bridge.cfg, self._points)
+        self._head: Any = self._unwrap(hf_model.get_output_embeddings())
+        self._logit_scale = _logit_scale(hf_model.config)
+        self._block_output_length: int | None = None
+        self._norms: dict[tuple[str, int | None], Norm | None] = {}
+        self._probe()
+
+    @functools.cached_property
+    def fingerprint(self) -> Mapping[str, str]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Hashes of weights and tokenizer, attention implementation, number format."""
+        return fingerprint_of(self._reference.config, self._reference.state, self.tokenizer)
+
+    def agreement(self) -> Mapping[str, float]:
+        """Compare with plain transformers, run on the same weights in another process; measured once, then kept."""
+        return agreement(
+            self.all_logits,
+            self._reference,
+            dict(self.fingerprint),
+            vocabulary=self.facts.d_vocab,
+            context=self.facts.n_ctx,
+            bos=self.tokenizer.bos_token_id,
+        )
+
+    @property
+    def hf_model(self) -> Any:
+        """The instrumented transformers model."""
+        return self._hf
+
+    @torch.no_grad()
+    def run(
+        self,
+        tokens: Rows,
+        read: Read = (),
+        write: Write | None = None,
+        logits: Logits | None = None,
+        from_: Restart | None = None,
+        stop_after: str | Site | None = None,
+    ) -> Run:
+        """Run a batch of token rows; see `Model.run`."""
+        batch = self.batch(tokens)
+        last = None if stop_after is None else self.facts.check(stop_after)
+        if last is not None and logits is not None:
+            raise SiteError(f"Logits need the whole model, but this run stops after {last}. Ask for one or the other.")
+        plan = Access(self.facts, read, write or {}, batch, from_, last)
+        with ExitStack() as stack:
+            for tl_name, visit in plan.visits():
+                stack.enter_context(self._hooked(tl_name, visit))
+            if from_ is not None:
+                stack.enter_context(self._restarted(from_))
+            try:
+                normalised = self._body(batch)
+            except Stopped:
+                normalised = None
+        plan.require_all_fired()
+        wanted = None if logits is None or normalised is None else self._logits(normalised, batch, logits)
+        return Run(plan.activations, wanted, plan.receipt())
+
+    def unembed(self, normalised: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_vocab"]:
+        """Turn the output of the final norm into logits, before the soft-cap."""
+        return nn.functional.linear(normalised, self._head.weight, self._head.bias) * self._logit_scale
+
+    def unembedding(self, columns: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch d_model"]:
+        """Return the output direction of vocabulary entries."""
+        return self._head.weight.detach()[columns] * self._logit_scale
+
+    def output_bias(self, columns: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """Return the bias of the unembedding at vocabulary entries."""
+        if self._head.bias is None:
+            return self._head.weight.new_zeros(columns.shape)
+        return self._head.bias.detach()[columns] * self._logit_scale
+
+    def output_weights(self, layer: int) -> tuple[Float[Tensor, "head d_head d_model"], Float[Tensor, " d_model"]]:
+        """Return W_O of every query head of a block, and the bias of the attention output."""
+        linear = self._unwrap(self._bridge.blocks[layer].attn.o)
+        weight = linear.weight.detach()
+        inputs_first = weight if type(linear).__name__ == "Conv1D" else weight.T
+        bias = linear.bias.detach() if linear.bias is not None else weight.new_zeros(self.facts.d_model)
+        return inputs_first.reshape(self.facts.n_heads, -1, self.facts.d_model), bias
+
+    def norm(self, where: str, layer: int | None = None) -> Norm | None:
+        """Return a norm: `final`, or `attn_post` / `mlp_post` of a block."""
+        if (where, layer) not in self._norms:
+            self._norms[where, layer] = self._read_norm(where, layer)
+        return self._norms[where, layer]
+
+    def _read_norm(self, where: str, layer: int | None) -> Norm | None:
+        if where == "final":
+            return read_norm(self._unwrap(self._bridge.ln_final), self.facts)
+        if not self.facts.post_norms:
+            return None
+        block = self._bridge.blocks[layer]
+        return read_norm(self._unwrap(block.ln1_post if where == "attn_post" else block.ln2_post), self.facts)
+
+    def _body(self, batch: TokenBatch) -> Tensor:
+        """Run everything but the unembedding; returns the output of the final norm."""
+        extra: dict[str, Any] = {}
+        if batch.visible is not None:
+            least = torch.finfo(torch.float32).min
+            extra["attention_mask"] = torch.where(batch.visible, 0.0, least)[:, None]
+        elif batch.padded_left:
+            extra["attention_mask"] = batch.real.long()
+        if extra:
+            extra["position_ids"] = batch.offset
+        return cast(Tensor, self._hf.base_model(batch.ids, use_cache=False, **extra)[0])
+
+    def _logits(self, normalised: Tensor, batch: TokenBatch, logits: Logits) -> Tensor:
+        # `everywhere` on a padded batch keeps the padding, so that rows of different lengths fit one tensor.
+        chosen = normalised if logits.at is everywhere else take(normalised, logits.at.index(batch))
+        if logits.columns is None:
+            values = self.unembed(chosen)
+        else:
+            self.facts.check_columns(logits.columns, *chosen.shape[:2])
+            directions = self.unembedding(logits.columns)
+            pattern = "bad,cd->bac" if logits.columns.ndim == 1 else "bad,bacd->bac"
+            values = torch.einsum(pattern, chosen, directions.expand(*_batched(directions, chosen)))
+            values = values + self.output_bias(logits.columns)
+        cap = self.facts.logit_cap
+        return values if cap is None or not logits.capped else cap * torch.tanh(values / cap)
+
+    @contextmanager
+    def _hooked(self, tl_name: str, visit: Callable[[Tensor], Tensor | None]) -> Generator[None]:
+        point = self._points[tl_name]
+
+        def fire(activation: Tensor, hook: Any) -> Tensor | None:
+            del hook
+            return visit(activation)
+
+        point.add_hook(fire)
+        handle = point.fwd_hooks[-1]
+        try:
+            yield
+        finally:
+            # Only ours: the point's own remove_hooks would take the user's hooks away too.
+            handle.hook.remove()
+            point.fwd_hooks.remove(handle)
+
+    @contextmanager
+    def _restarted(self, restart: Restart) -> Generator[None]:
+        """Let every block below pass its input through, and put the given stream before the first that runs."""
+        skipped = [self._unwrap(block) for block in self._bridge.blocks[: restart.layer]]
+        length = self._block_output_length
+
+        def pass_through(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+            del args, kwargs
+            return hidden_states if length is None else (hidden_states, *[None] * (length - 1))
+
+        def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            del module
+            return (restart.resid_pre, *args[1:]), {k: v for k, v in kwargs.items() if k != "hidden_states"}
+
+        with ExitStack() as stack:
+            for block in skipped:
+                # An instance attribute shadows the method; deleting it brings the method back.
+                stack.callback(_restore_forward, block, block.__dict__.get("forward"))
+                block.forward = pass_through
+            handle = self._bridge.blocks[restart.layer].register_forward_pre_hook(enter, with_kwargs=True)
+            stack.callback(handle.remove)
+            yield
+
+    @torch.no_grad()
+    def _probe(self) -> None:
+        """Compare with the model's own forward pass on a few tokens, before anything is computed from it."""
+        ids = torch.arange(6)[None] % self.facts.d_vocab
+        lengths: list[int | None] = []
+
+        def note(module: nn.Module, args: Any, output: Any) -> None:
+            del module, args
+            lengths.append(len(output) if isinstance(output, tuple) else None)
+
+        handle = self._unwrap(self._bridge.blocks[0]).register_forward_hook(note)
+        try:
+            expected = self._hf(ids, use_cache=False).logits
+        finally:
+            handle.remove()
+        self._block_output_length = lengths[0]
+        got = self.run(ids.tolist(), logits=Logits(at=everywhere)).logits
+        worst = float((cast(Tensor, got) - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
+        if not worst <= _TOLERANCE:
+            raise UnsupportedModelError(
+                f"The logits of {self.facts.name} ({self.facts.family}) are not reproduced from its final norm and "
+                f"unembedding: off by {worst:.1e} of the largest. This family scales or caps its logits in a way that "
+                "is not known here."
+            )
+
+    @staticmethod
+    def _unwrap(module: Any) -> Any:
+        return getattr(module, "original_component", None) or module
+
+
+def _restore_forward(module: nn.Module, own: Any) -> None:
+    if own is None:
+        del module.forward
+    else:  # somebody else, such as accelerate, had shadowed it before
+        module.forward = own
+
+
+def _batched(directions: Tensor, chosen: Tensor) -> tuple[int, ...]:
+    if directions.ndim == 2:
+        return tuple(directions.shape)
+    return (*chosen.shape[:2], *directions.shape[-2:])
+
+
+def _logit_scale(config: Any) -> float:
+    """Cohere multiplies logits by `logit_scale`, Granite divides them by `logits_scaling`."""
+    return float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)

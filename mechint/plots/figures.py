@@ -1,0 +1,67 @@
+"""The figures of each kind of finding: plain tables in, Plotly figures out, and nothing computed on the way.
+
+`FIGURES` is the whole list. A figure whose table is missing or empty is left out.
+"""
+
+from collections.abc import Callable, Mapping
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from mechint.errors import OutputError
+from mechint.plots import (
+    figures_attention,
+    figures_effects,
+    figures_heads,
+    figures_repair,
+    figures_scatter,
+)
+
+Draw = Callable[[Mapping[str, pd.DataFrame]], go.Figure | None]
+
+_REPAIR: dict[str, Draw] = {"repair_by_part": figures_repair.parts, "repair_by_component": figures_repair.components}
+
+FIGURES: dict[str, dict[str, Draw]] = {
+    "copy_suppression": {
+        "score_map": figures_heads.score_map,
+        "scores": figures_heads.scores,
+        "attention": figures_attention.attention,
+        "direct_effect_and_ablation": figures_scatter.repair_scatter,
+        **_REPAIR,
+        "anti_induction": figures_scatter.induction_scatter,
+        "own_token": figures_heads.own_token,
+    },
+    "direct_effects": {
+        "direct_effect_map": figures_effects.direct_effect_map,
+        "direct_effects": figures_effects.direct_effects,
+    },
+    "ablation": {"ablations": figures_effects.ablations},
+    "self_repair": _REPAIR,
+    "logit_lens": {"rank": figures_effects.lens_rank, "logit": figures_effects.lens_logit},
+}
+"""By kind of finding and name of figure: the function that draws it."""
+
+
+def draw(kind: str, tables: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
+    """Draw every figure of a kind of finding for which there are tables.
+
+    Args:
+        kind: such as `"copy_suppression"`.
+        tables: tidy tables by name.
+
+    Returns:
+        The figures by name, in the order in which they are best read.
+
+    Raises:
+        OutputError: no figures are known for this kind.
+
+    Examples:
+        >>> import pandas as pd
+        >>> heads = pd.DataFrame({"layer": [0], "head": [1], "label": ["L0H1"], "cs_score": [0.5]})
+        >>> list(draw("copy_suppression", {"heads": heads}))
+        ['score_map', 'scores']
+    """
+    if kind not in FIGURES:
+        raise OutputError(f"No figures are known for findings of the kind {kind!r}. Known: {', '.join(FIGURES)}.")
+    drawn = {name: function(tables) for name, function in FIGURES[kind].items()}
+    return {name: figure for name, figure in drawn.items() if figure is not None}
