@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mechint.positions import generated as generated
     from mechint.positions import prompt as prompt
     from mechint.positions import tokens as tokens
-    from mechint.probes.copy_suppression import copy_suppression as copy_suppression
+    from mechint.probes.copy_suppression.scan import copy_suppression as copy_suppression
     from mechint.results import Findings as Findings
     from mechint.sites import Site as Site
 
@@ -47,7 +47,7 @@ _HOMES: dict[str, str] = {
     "Site": "mechint.sites:Site",
     "ablate_heads": "mechint.effects.findings:ablate_heads",
     "after": "mechint.positions:after",
-    "copy_suppression": "mechint.probes.copy_suppression:copy_suppression",
+    "copy_suppression": "mechint.probes.copy_suppression.scan:copy_suppression",
     "direct_effects": "mechint.effects.findings:direct_effects",
     "errors": "mechint.errors",
     "everywhere": "mechint.positions:everywhere",

@@ -176,15 +176,15 @@ def verify(
 def models(debug: Debug = False) -> None:
     """List the models that need no network."""
     del debug
-    import dataclasses
-
     from mechint.model import embedded
+    from mechint.organisms import ORGANISMS, PREFIX
 
     for card in embedded.list_models():
-        told = {field.name: getattr(card, field.name) for field in dataclasses.fields(card)}
-        typer.echo(told.pop("name"))
-        for name, value in told.items():
-            typer.echo(f"  {name.replace('_', ' ')}: {value}")
+        state = "converted already" if card.ready else "converted at the first load, which takes about a minute"
+        typer.echo(f"{card.name}\n  {card.description}\n  {card.note}\n  {card.source}; {card.licence}")
+        typer.echo(f"  {card.gigabytes} GB in the cache; {state}\n")
+    for name, (_, _, description) in ORGANISMS.items():
+        typer.echo(f"{PREFIX}{name}\n  {description}\n")
     typer.echo("Besides: a Hugging Face id (needs a network once), a folder, or a GGUF file.")
 
 

@@ -63,7 +63,8 @@ class TokenBatch:
         prompts = lengths if prompt_lengths is None else torch.tensor(prompt_lengths)
         if prompts.shape != lengths.shape or bool(((prompts < 0) | (prompts > lengths)).any()):
             raise PositionError(
-                f"Expected a prompt length for each of {len(rows)} rows, at most its own length, got {prompts.tolist()[:8]}."
+                f"Expected a prompt length for each of {len(rows)} rows, at most that row's length, "
+                f"got {prompts.tolist()[:8]}."
             )
         return cls(ids, real, prompts, offset.clamp(min=0), tokenizer=tokenizer)
 
@@ -123,7 +124,7 @@ class Positions:
         counts = mask.sum(1)
         if int(counts.min()) != int(counts.max()) or int(counts.max()) == 0:
             raise PositionError(
-                f"{self.name} selects {counts.tolist()[:8]} tokens in the rows of this batch. Expected at least one and "
+                f"{self.name} selects {counts.tolist()[:8]} tokens in the rows of this batch. Expected at least one, "
                 "equally many in every row: choose by place, such as prompt(-1), or run rows of one length together."
             )
         return mask.nonzero()[:, 1].view(len(mask), -1)
@@ -252,8 +253,8 @@ def columns(index: Int[Tensor, "batch at"]) -> Positions:
     def resolve(batch: TokenBatch) -> Tensor:
         if int(index.min()) < 0 or int(index.max()) >= batch.ids.shape[1] or len(index) not in (1, len(batch.ids)):
             raise PositionError(
-                f"columns: got {len(index)} rows of places up to {int(index.max())}. Expected 1 or {len(batch.ids)} rows "
-                f"of places from 0 to {batch.ids.shape[1] - 1}."
+                f"columns: got {len(index)} rows of places up to {int(index.max())}. Expected 1 or {len(batch.ids)} "
+                f"rows of places from 0 to {batch.ids.shape[1] - 1}."
             )
         return torch.zeros_like(batch.real).scatter(1, index.expand(len(batch.ids), -1), True)
 

@@ -19,7 +19,7 @@ from mechint.effects.baselines import Baseline
 from mechint.effects.layout import Layout
 from mechint.errors import SiteError
 from mechint.interventions import Intervention
-from mechint.model.base import Model, ModelFacts, Restart, Run
+from mechint.model.base import Fired, Model, ModelFacts, Restart, Run
 from mechint.positions import Positions
 from mechint.sites import Site, head_label, parse_head
 
@@ -95,6 +95,8 @@ class Sweep:
     ablated: Float[Tensor, "component prompt column"]
     direct_clean: Float[Tensor, "component prompt column"]
     direct_ablated: Float[Tensor, "component prompt column"]
+    receipt: tuple[Fired, ...]
+    """What each ablation did, one entry a component (two for a whole block)."""
 
     @property
     def logit_change(self) -> Float[Tensor, "component prompt column"]:
@@ -205,8 +207,10 @@ def sweep(
     u = attribution.output_direction(model, columns, final)
     ablated: list[Tensor] = []
     own: list[Tensor] = []
+    receipt: list[Fired] = []
     for part, run in ablated_runs(model, layout, clean, components, baseline):
         ablated.append(_logits(model, run, columns.repeat(len(part), 1)).view(len(part), *columns.shape))
+        receipt += run.receipt
         for i, component in enumerate(part):
             own.append(own_effect(model, component, rows_of(run, i, layout.n_prompts), u))
     return Sweep(
@@ -215,6 +219,7 @@ def sweep(
         ablated=torch.cat(ablated),
         direct_clean=torch.stack([own_effect(model, component, ends, u) for component in components]),
         direct_ablated=torch.stack(own),
+        receipt=tuple(receipt),
     )
 
 

@@ -22,8 +22,6 @@ from mechint.model.base import Model
 from mechint.positions import Positions, TokenBatch
 from mechint.sites import Site
 
-KINDS = ("zero", "mean", "resample")
-
 
 @dataclass(frozen=True)
 class Baseline:

@@ -208,15 +208,17 @@ def logit_lens(model: Model, prompts: PromptSet, *, seed: int = 0, progress: boo
                 pd.DataFrame(
                     {"id": encoded.ids, "layer": i - 1, "site": str(site)}
                     | {"target_logit": own[:, 0].numpy().astype(float)}
-                    | {"target_rank": (logits > own).sum(1).numpy().astype(float)}
+                    # Half of the ties count: where all logits are equal the target is in the middle, not first.
+                    | {"target_rank": ((logits > own).sum(1) + ((logits == own).sum(1) - 1) / 2).numpy().astype(float)}
                 )
             )
     rows, keys = pd.concat(frames, ignore_index=True), ["layer", "site"]
     table = with_statistics(rows, keys, "target_logit", task.clusters, seed).drop(columns="target_logit_p")
     ranks = rows.groupby(keys, as_index=False).agg(target_rank_median=("target_rank", "median"))
     table: Any = table.merge(ranks, on=keys)
-    first = table[table["target_rank_median"] == 0]
-    where = f"from {first['site'].iloc[0]} on" if len(first) else "nowhere"
+    first = table["target_rank_median"] == 0
+    stays = first[::-1].cummin()[::-1]
+    where = f"from {table['site'][stays].iloc[0]} on" if stays.any() else "nowhere to the end"
     words = f"The target is the first token of the lens in half of the prompts or more {where} ({model.facts.name})."
     return Findings("logit_lens", {"logit_lens": table}, words)
 
@@ -227,10 +229,16 @@ def repair_rows(task: Task, which: Sequence[int], components: Sequence[Component
     minus = required(encoded.distractor) if task.metric == LOGIT_DIFFERENCE else None
     baseline = task.baseline(ablation, which, components)
     found = repair(task.model, encoded.tokens, components, baseline, required(encoded.target), minus)
-    return pd.concat([_rows_of(one, encoded.ids) for one in found], ignore_index=True)
+    with_biases = any(_has_moving_bias(task.model, layer) for layer in range(task.model.facts.n_layers))
+    return pd.concat([_rows_of(one, encoded.ids, with_biases) for one in found], ignore_index=True)
 
 
-def _rows_of(one: Repair, ids: Sequence[str]) -> pd.DataFrame:
+def _has_moving_bias(model: Model, layer: int) -> bool:
+    """Whether attention adds a bias that a post-norm rescales; otherwise biases cannot take part in any repair."""
+    return model.facts.post_norms and bool(model.output_weights(layer)[1].any())
+
+
+def _rows_of(one: Repair, ids: Sequence[str], with_biases: bool) -> pd.DataFrame:
     n_layers, _, n_heads = one.heads.shape
     later = range(one.component.layer, n_layers)
     terms: list[tuple[str, str, int, Tensor]] = [
@@ -239,7 +247,8 @@ def _rows_of(one: Repair, ids: Sequence[str]) -> pd.DataFrame:
         for head in range(n_heads)
         if head_label(layer, head) != one.component.label
     ]
-    terms.append(("attention biases", "heads", -1, one.biases.sum(0)))
+    if with_biases:
+        terms.append(("attention biases", "heads", -1, one.biases.sum(0)))
     terms += [(f"M{layer}", "MLPs", layer, one.mlps[layer]) for layer in later]
     terms += [("final norm", "final norm", -1, one.norm), ("total", "", -1, one.total)]
     terms += [("direct", "", -1, one.direct_change), ("logit", "", -1, one.logit_change)]

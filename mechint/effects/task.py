@@ -10,8 +10,9 @@ from torch import Tensor
 from mechint.effects import attribution, baselines
 from mechint.effects.ablation import Component, all_heads, baseline_sites
 from mechint.effects.baselines import Baseline
+from mechint.effects.kinds import require_kind
 from mechint.effects.layout import chunks
-from mechint.errors import ConfigError, PromptError
+from mechint.errors import PromptError
 from mechint.model.base import Model
 from mechint.prompts import Encoded, PromptSet, encode
 from mechint.statistics import derive_seed
@@ -46,7 +47,7 @@ class Task:
 
     @property
     def metric(self) -> str:
-        """What is watched: the target's logit minus the distractor's, or the target's alone if some have no distractor."""
+        """What is watched: target minus distractor; the target's logit alone where some prompt has no distractor."""
         return TARGET_LOGIT if None in self.encoded.distractor else LOGIT_DIFFERENCE
 
     def in_metric(self, values: Float[Tensor, "*batch column"]) -> Float[Tensor, "*batch"]:
@@ -105,16 +106,6 @@ class Task:
         """Say what the changes are changes of."""
         cap = ", before the final soft-cap" if self.model.facts.logit_cap else ""
         return f"Ablation: {self.baseline_note(kind)}. Effects are changes of the {self.metric}{cap}."
-
-
-def require_kind(kind: str) -> None:
-    """Refuse an unknown kind of ablation.
-
-    Raises:
-        ConfigError: it is none of zero, mean and resample.
-    """
-    if kind not in baselines.KINDS:
-        raise ConfigError(f"ablation = {kind!r}. Expected one of {', '.join(baselines.KINDS)}.")
 
 
 def required(tokens: Sequence[int | None]) -> Int[Tensor, " prompt"]:

@@ -72,7 +72,7 @@ def cell(row: Mapping[str, Any], name: str, digits: int | None = None) -> Cell:
     if isinstance(value, bool | np.bool_):
         return Cell("yes" if value else "no", order=str(int(value)))
     if not isinstance(value, int | float | np.integer | np.floating):
-        text = str(value)
+        text = "none" if name == "failed" and value == "" else str(value)
         return Cell(_visible(text) if name in _TOKENS else text, order=text)
     low, high, p = (_number(row.get(f"{name}_{end}")) for end in ("low", "high", "p"))
     if isinstance(value, int | np.integer) or (low is None and float(value).is_integer()):
@@ -106,13 +106,13 @@ def _digits(value: float, low: float | None, high: float | None) -> int:
 
 
 def _column_digits(rows: Sequence[Mapping[str, Any]], name: str) -> int | None:
-    """Return decimals that suit most of a column, so that its numbers can be compared at a glance."""
+    """Return decimals that suit the larger numbers of a column, so that all can be compared at a glance."""
     wanted = sorted(
         _digits(value, _number(row.get(f"{name}_low")), _number(row.get(f"{name}_high")))
         for row in rows
         if (value := _number(row[name])) is not None
     )
-    return wanted[len(wanted) // 2] if wanted else None
+    return min(wanted[len(wanted) // 4], 3) if wanted else None
 
 
 def _visible(token: str) -> str:

@@ -99,13 +99,13 @@ TITLES: dict[str, str] = {
 LEADING: dict[str, tuple[str, ...]] = {
     "copy_suppression": (
         "label", "cs_score", "cs_excess", "attention", "direct_effect_target", "ablation_effect", "self_repair",
-        "ov_bottom_share", "suppresses", "failed",
+        "ov_bottom_share", "failed",
     ),
 }  # fmt: skip
 """Columns of the main table that fit a page; all others are in the files."""
 
 ORDER: dict[str, str] = {"copy_suppression": "cs_score"}
-"""Column by whose absolute value the main table is ordered."""
+"""Column by which the main table is ordered, the highest first."""
 
 
 def title(column: str) -> str:

@@ -18,7 +18,7 @@ class AnalysisKind:
 
 
 def _copy_suppression_settings() -> type:
-    from mechint.probes.copy_suppression.scan import ScanSettings
+    from mechint.probes.copy_suppression.settings import ScanSettings
 
     return ScanSettings
 

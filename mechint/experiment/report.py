@@ -95,7 +95,7 @@ def _words(findings: Findings, manifest: Manifest) -> dict[str, Any]:
 
 
 def main_table(findings: Findings, rows: int | None = None) -> Shown:
-    """Return the main table as it is shown: its leading columns, the largest effects first."""
+    """Return the main table as it is shown: its leading columns, what was looked for first."""
     main = _ordered(findings)
     return shown(main if rows is None else main.head(rows), LEADING.get(findings.kind))
 
@@ -104,7 +104,7 @@ def _ordered(findings: Findings) -> pd.DataFrame:
     main, order = findings.to_frame(), ORDER.get(findings.kind)
     if order is None or order not in main:
         return main
-    return main.iloc[(-main[order].abs().to_numpy(dtype=float)).argsort(kind="stable")]
+    return main.iloc[(-main[order].to_numpy(dtype=float)).argsort(kind="stable")]
 
 
 def _tables(findings: Findings, manifest: Manifest) -> dict[str, Any]:

@@ -15,7 +15,7 @@ def load_model(config: ExperimentConfig) -> Any:
         import torch
 
         torch.set_num_threads(config.run.threads)
-    from mechint.model.loading import load
+    from mechint.organisms import load
 
     return load(config.model)
 

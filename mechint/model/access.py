@@ -40,8 +40,9 @@ class Access:
         self._writes: list[tuple[Site, Intervention, Tensor]] = []
         for text, given in write.items():
             site = facts.check(text)
-            if site.component == "resid_mid":
-                raise SiteError(f"{site} can be read, not written. Write L{site.layer}.attn_out instead.")
+            if site.component in facts.read_only:
+                instead = "z" if site.component == "pattern" else "attn_out"
+                raise SiteError(f"{site} can be read, not written. Write L{site.layer}.{instead} instead.")
             if not isinstance(given, Intervention) and len(given) == 0:
                 raise NeverFiredError(f"No intervention is given at {site}, so nothing would be done there.")
             for intervention in [given] if isinstance(given, Intervention) else given:

@@ -55,6 +55,10 @@ class ModelFacts:
     """Embedding and unembedding are one matrix."""
     learned_positions: bool
     """Position is added to the token embedding (GPT-2), not turned into a rotation of queries and keys."""
+    hidden: tuple[str, ...] = ()
+    """Components that the backend does not show for this family."""
+    read_only: tuple[str, ...] = ("resid_mid",)
+    """Components whose rewriting the backend would not carry on."""
 
     @property
     def shortest_window(self) -> int:
@@ -76,6 +80,8 @@ class ModelFacts:
             raise SiteError(
                 f"{site}: {self.name} has {kind[1]} heads {kind[0]}0 to {kind[0]}{heads - 1} in each block."
             )
+        if site.component in self.hidden:
+            raise SiteError(f"{site}: the backend does not show {site.component!r} of {self.name} ({self.family}).")
         if site.component == "resid_mid" and self.parallel:
             raise SiteError(
                 f"{site}: attention and MLP of {self.name} run in parallel, so there is no stream between them."
@@ -242,9 +248,15 @@ class Model(ABC):
     def fingerprint(self) -> Mapping[str, str]:
         """Hashes of weights and tokenizer, attention implementation, number format: what makes two runs comparable."""
 
+    @property
     @abstractmethod
     def agreement(self) -> Mapping[str, float]:
-        """Compare the logits with those of plain transformers in another process: largest difference, mean KL, …"""
+        """The measured agreement with plain transformers, run in another process (largest difference, KL)."""
+
+    @property
+    @abstractmethod
+    def placement(self) -> Mapping[str, str]:
+        """Where and how it runs: device, number format, attention implementation."""
 
     def tokenize(self, text: str) -> list[int]:
         """Turn a text into token ids, beginning with BOS exactly once if this tokenizer has one."""

@@ -4,12 +4,14 @@ Norms are read causally: whether a gain is w or 1 + w (Gemma) is decided by comp
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from mechint import interventions
 from mechint.errors import UnsupportedModelError
-from mechint.model.base import ModelFacts, Norm
+from mechint.model.base import Model, ModelFacts, Norm
 
 _CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 
@@ -81,4 +83,25 @@ def read_norm(module: Any, facts: ModelFacts) -> Norm:
                 return norm
     raise UnsupportedModelError(
         f"A norm of {facts.name} ({type(module).__name__}) is neither LayerNorm nor RMSNorm with a known gain."
+    )
+
+
+def with_attention_access(model: Model) -> ModelFacts:
+    """Find out by trying whether scores are scores, and whether a rewritten pattern or score is carried on.
+
+    TransformerLens shows the pattern of some families (GPT-J) only after it was used, and the same again as scores.
+    """
+    rows = [[(7 * i + 3) % model.facts.d_vocab for i in range(min(6, model.facts.n_ctx))]]
+    end = "L0.resid_post"
+    clean = model.run(rows, read=["L0.scores", "L0.pattern"], stop_after=end)
+    are_scores = torch.allclose(clean["L0.scores"].softmax(-1), clean["L0.pattern"], atol=1e-5)
+    cut = model.run(rows, read=["L0.z"], write={"L0.pattern": interventions.zero()}, stop_after=end)
+    flat = model.run(rows, read=["L0.pattern"], write={"L0.scores": interventions.zero()}, stop_after=end)["L0.pattern"]
+    visible = clean["L0.pattern"] > 0
+    carries_scores = torch.allclose(flat, visible / visible.sum(-1, keepdim=True), atol=1e-5)
+    carries = {"pattern": not bool(cut["L0.z"].any()), "scores": are_scores and carries_scores}
+    return replace(
+        model.facts,
+        hidden=() if are_scores else ("scores",),
+        read_only=("resid_mid", *(name for name, carried in carries.items() if not carried)),
     )

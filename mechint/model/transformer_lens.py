@@ -25,7 +25,7 @@ from mechint.errors import SiteError, UnsupportedModelError
 from mechint.model.access import Access, Stopped, take
 from mechint.model.agreement import Reference, agreement
 from mechint.model.base import Logits, Model, Norm, Read, Restart, Rows, Run, Write
-from mechint.model.facts import read_facts, read_norm
+from mechint.model.facts import read_facts, read_norm, with_attention_access
 from mechint.model.fingerprint import fingerprint_of
 from mechint.positions import TokenBatch, everywhere
 from mechint.sites import Site
@@ -81,8 +81,9 @@ class TransformerLensModel(Model):
         """Hashes of weights and tokenizer, attention implementation, number format."""
         return fingerprint_of(self._reference.config, self._reference.state, self.tokenizer)
 
-    def agreement(self) -> Mapping[str, float]:
-        """Compare with plain transformers, run on the same weights in another process; measured once, then kept."""
+    @functools.cached_property
+    def agreement(self) -> Mapping[str, float]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The agreement with plain transformers on the same weights in another process; measured once, then kept."""
         return agreement(
             self.all_logits,
             self._reference,
@@ -91,6 +92,16 @@ class TransformerLensModel(Model):
             context=self.facts.n_ctx,
             bos=self.tokenizer.bos_token_id,
         )
+
+    @property
+    def placement(self) -> Mapping[str, str]:
+        """Device, number format and attention implementation."""
+        weight = self._head.weight
+        return {
+            "device": str(weight.device),
+            "dtype": str(weight.dtype).removeprefix("torch."),
+            "attention": str(self._hf.config._attn_implementation),
+        }
 
     @property
     def hf_model(self) -> Any:
@@ -128,7 +139,8 @@ class TransformerLensModel(Model):
 
     def unembed(self, normalised: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_vocab"]:
         """Turn the output of the final norm into logits, before the soft-cap."""
-        return nn.functional.linear(normalised, self._head.weight, self._head.bias) * self._logit_scale
+        bias = None if self._head.bias is None else self._head.bias.detach()
+        return nn.functional.linear(normalised, self._head.weight.detach(), bias) * self._logit_scale
 
     def unembedding(self, columns: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch d_model"]:
         """Return the output direction of vocabulary entries."""
@@ -252,6 +264,7 @@ class TransformerLensModel(Model):
                 f"unembedding: off by {worst:.1e} of the largest. This family scales or caps its logits in a way that "
                 "is not known here."
             )
+        self.facts = with_attention_access(self)
 
     @staticmethod
     def _unwrap(module: Any) -> Any:

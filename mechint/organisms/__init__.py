@@ -1,18 +1,30 @@
 """Small models whose mechanism is known, because it was planted; and the door through which every model is loaded."""
 
-from collections.abc import Callable
-from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mechint.errors import UnknownModelError
-from mechint.model.base import Model
-from mechint.organisms import copy_suppression
+
+if TYPE_CHECKING:
+    from mechint.model.base import Model
+else:
+    Model = object  # annotations are checked under pytest, and torch is not loaded for them
 
 PREFIX = "organism:"
-ORGANISMS: dict[str, Callable[[], Model]] = {
-    "copy-suppression": partial(copy_suppression.build, planted=True),
-    "copy-suppression-unplanted": partial(copy_suppression.build, planted=False),
+ORGANISMS: dict[str, tuple[str, dict[str, bool], str]] = {
+    "copy-suppression": (
+        "mechint.organisms.copy_suppression",
+        {"planted": True},
+        "2-block GPT-2, written by hand: mover L0H1, copy-suppression head L1H2",
+    ),
+    "copy-suppression-unplanted": (
+        "mechint.organisms.copy_suppression",
+        {"planted": False},
+        "the same with random numbers in L1H2: no copy suppression",
+    ),
 }
+"""By name: the module that builds it, with which arguments, and what is in it."""
 
 
 def load(spec: str | Path, *, progress: bool | None = None) -> Model:
@@ -35,4 +47,5 @@ def load(spec: str | Path, *, progress: bool | None = None) -> Model:
     name = str(spec).removeprefix(PREFIX)
     if name not in ORGANISMS:
         raise UnknownModelError(f"No organism {name!r}. There are: {', '.join(PREFIX + known for known in ORGANISMS)}.")
-    return ORGANISMS[name]()
+    module, arguments, _ = ORGANISMS[name]
+    return import_module(module).build(**arguments)

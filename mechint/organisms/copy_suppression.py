@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from mechint.model.base import Model
-from mechint.model.loading import wrap
+from mechint.model.transformer_lens import TransformerLensModel
+from mechint.organisms import ORGANISMS, PREFIX
 from mechint.organisms.words import vocabulary, word_tokenizer
 from mechint.prompts import Prompt, PromptSet
 from mechint.prompts.ioi import NAMES
-from mechint.sites import head_label
 from mechint.statistics import generator
 
 MOVER, SUPPRESSOR = (0, 1), (1, 2)
@@ -72,7 +72,8 @@ def build(planted: bool = True) -> Model:
     if planted:
         _plant_suppressor(model.transformer.h[SUPPRESSOR[0]].attn, size)
     name = "copy-suppression" if planted else "copy-suppression-unplanted"
-    return wrap(model, word_tokenizer(), name=f"organism:{name}")
+    source = {"kind": "organism", "description": ORGANISMS[name][-1]}
+    return TransformerLensModel(model, word_tokenizer(), name=f"{PREFIX}{name}", source=source)
 
 
 def _slots(attention: Any, head: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -124,10 +125,3 @@ def prompts(n: int = 32, seed: int = 0) -> PromptSet:
         words[int(rng.integers(1, 8))] = target
         made.append(Prompt(f"organism-{seed}-{index:04d}", " ".join(words), f" {target}", f" {other}"))
     return PromptSet("one name among filler words", tuple(made))
-
-
-def describe() -> str:
-    """Say in one line what is planted."""
-    return (
-        f"2-block GPT-2, written by hand: mover {head_label(*MOVER)}, copy-suppression head {head_label(*SUPPRESSOR)}"
-    )

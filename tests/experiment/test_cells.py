@@ -35,6 +35,7 @@ def test_flags_words_and_whole_numbers_are_written_plainly():
         "3",
     ]
     assert cell({"target": " Mary"}, "target").text == "·Mary"
+    assert cell({"failed": ""}, "failed").text == "none"
 
 
 def test_a_p_value_is_never_nought_nor_above_one():
@@ -51,4 +52,4 @@ def test_ends_of_intervals_and_p_values_take_no_columns_of_their_own():
 def test_a_column_is_written_with_one_number_of_decimals():
     frame = pd.DataFrame({"x": [0.5, 0.6, 0.75], "x_low": [0.4, 0.5, 0.2], "x_high": [0.55, 0.65, 1.9]})
 
-    assert [row[0].text for row in shown(frame).rows] == ["0.500", "0.600", "0.750"]
+    assert [row[0].text for row in shown(frame).rows] == ["0.50", "0.60", "0.75"]

@@ -97,10 +97,10 @@ def test_every_figure_has_a_page_of_its_own_and_a_caption_for_those_who_cannot_s
     assert len(list((folder / "figures").glob("*.html"))) == 8
 
 
-def test_the_strongest_head_comes_first_whatever_its_sign_and_numbers_have_intervals(page):
+def test_the_head_that_suppresses_most_comes_first_and_the_one_that_copies_most_last(page):
     text = page[0]
 
-    places = [text.index(f'data-order="{label}"') for label in ("L2H1", "L0H3", "L0H0")]
+    places = [text.index(f'data-order="{label}"') for label in ("L2H1", "L0H0", "L0H3")]
     assert places == sorted(places)
     assert "<small>[0.750, 0.900]</small>" in text
 

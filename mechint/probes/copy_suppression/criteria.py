@@ -13,7 +13,7 @@ LEAST_SCORE = 0.1
 LEAST_OV_SHARE = 0.5
 LEVEL = 0.05
 LEAST_PROMPTS = 8
-OV_CRITERION = "own token, for any token"
+OV_CRITERION = "for any token"
 
 
 @dataclass(frozen=True)

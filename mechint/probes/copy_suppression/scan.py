@@ -7,7 +7,6 @@ with the largest CS score, chosen on half of the prompt clusters, the repair is 
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,47 +17,19 @@ from torch import Tensor
 from mechint.effects import static_circuits
 from mechint.effects.ablation import Component, all_heads, sweep
 from mechint.effects.findings import repair_rows, repair_tables
-from mechint.effects.task import LOGIT_DIFFERENCE, Task, labels, require_kind
+from mechint.effects.task import LOGIT_DIFFERENCE, Task, labels
 from mechint.errors import ConfigError
 from mechint.model.base import Model
 from mechint.positions import prompt
 from mechint.probes.copy_suppression import measures, summary
 from mechint.probes.copy_suppression.criteria import LEAST_PROMPTS, criteria_table
+from mechint.probes.copy_suppression.settings import ScanSettings
 from mechint.prompts import PromptSet, RepeatedTokens, repeated_tokens
 from mechint.results import Findings, Unit, complete
 from mechint.sites import Site, head_label, parse_head
 from mechint.statistics import generator
 
 _INDUCTION_ROWS_A_UNIT = 10
-
-
-@dataclass(frozen=True)
-class ScanSettings:
-    """What can be chosen about a scan."""
-
-    ablation: str = "mean"
-    """What an ablated head is set to: `zero`, `mean` (at its position, over these prompts) or `resample`."""
-    ov_rows: int = 256
-    """Tokens sampled for the static OV ranks, against the whole vocabulary."""
-    induction_rows: int = 100
-    """Rows of repeated random tokens for the anti-induction score."""
-    induction_length: int = 30
-    """Tokens in each half of such a row."""
-    top: int = 3
-    """Heads whose repair is taken apart."""
-    examples: int = 3
-    """Prompts whose attention is shown."""
-
-    def __post_init__(self) -> None:
-        """Refuse what makes no sense.
-
-        Raises:
-            ConfigError: an unknown ablation, or a number that is too small.
-        """
-        require_kind(self.ablation)
-        for name, value in asdict(self).items():
-            if isinstance(value, int) and value < 1:
-                raise ConfigError(f"{name} = {value}. Expected at least 1.")
 
 
 class CopySuppressionScan:
@@ -193,7 +164,7 @@ class CopySuppressionScan:
         baseline = self._task.baseline(kind, which, heads)
         result = sweep(self._model, encoded.tokens, heads, baseline, labels(encoded))
         change, fixed = result.logit_change.transpose(0, 1), result.self_repair.transpose(0, 1)
-        return pd.DataFrame(
+        frame = pd.DataFrame(
             {
                 "id": np.repeat(np.array(encoded.ids, dtype=object), len(heads)),
                 "layer": np.tile([c.layer for c in result.components], len(which)),
@@ -205,6 +176,13 @@ class CopySuppressionScan:
                 "metric": self._task.metric,
             }
         )
+        # The runner adds these up and writes them into the manifest.
+        frame.attrs["receipt"] = {
+            "ablations": len(result.receipt),
+            "tokens rewritten": sum(fired.tokens for fired in result.receipt),
+            "ablations that changed nothing": sum(fired.relative_change == 0 for fired in result.receipt),
+        }
+        return frame
 
     def _repair(self, unit: Unit) -> pd.DataFrame:
         which = list(unit.inputs["prompts"])

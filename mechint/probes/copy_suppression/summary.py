@@ -127,16 +127,17 @@ def verdict(model: str, data: str, heads: Any, parts: pd.DataFrame) -> str:
     ]
     if near := ranked[(ranked["failed"] == OV_CRITERION)]["label"].tolist():
         sentences.append(
-            f"{_listed(near)} lower{"s" if len(near) == 1 else ""} the target as specifically here, but the "
-            "static OV circuit does not do so for most tokens."
+            f"{_listed(near)} {'lowers' if len(near) == 1 else 'lower'} the target as specifically here, but "
+            "the static OV circuit does not do so for most tokens."
         )
     if not parts.empty and top["label"] in set(parts["ablated"]):
         mine = parts[parts["ablated"] == top["label"]].set_index("part")
         total = mine.loc["total"]
-        split = ", ".join(f"{part} {mine.loc[part, 'repair']:+.2f}" for part in ("heads", "MLPs", "final norm"))
+        split = ", ".join(f"{part} {_number(mine.loc[part, 'repair'])}" for part in ("heads", "MLPs", "final norm"))
         sentences.append(
-            f"Its own direct effect accounts for {total['direct_effect_change']:+.2f} of that; the rest of the model "
-            f"adds {_interval(total, 'repair', signed=True)} ({split})."
+            f"On the {int(total['n_prompts'])} prompts kept for this, its own direct effect changes it by "
+            f"{_number(total['direct_effect_change'])}, and the rest of the model adds "
+            f"{_interval(total, 'repair', signed=True)} ({split}): together {_number(total['logit_change'])}."
         )
     return " ".join(sentences)
 
@@ -146,5 +147,10 @@ def _listed(names: list[str]) -> str:
 
 
 def _interval(row: pd.Series, name: str, signed: bool = False) -> str:
-    form = "{:+.2f} [{:+.2f}, {:+.2f}]" if signed else "{:.2f} [{:.2f}, {:.2f}]"
-    return form.format(row[name], row[f"{name}_low"], row[f"{name}_high"])
+    value, low, high = (_number(row[f"{name}{end}"], signed) for end in ("", "_low", "_high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _number(value: float, signed: bool = True) -> str:
+    """Write two decimals, and never a negative zero."""
+    return format(round(value, 2) + 0.0, "+.2f" if signed else ".2f")
