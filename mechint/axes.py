@@ -21,7 +21,6 @@ DIMENSIONS: dict[str, str] = {
     "column": "vocabulary entries that were asked for",
     "component": "terms of the residual stream: embedding, heads, biases, MLPs",
     "row": "sampled vocabulary entries",
-    "node": "distinct token prefixes of a batch",
     "resample": "draws of a resampling procedure",
     "cluster": "groups of observations that are drawn together",
     "width": "last axis of a site: d_model, d_head or d_mlp",

@@ -10,8 +10,9 @@ For an activation h at a site and a token that is selected (the rest is left exa
     project_out     h' = h - Q Q^T h, Q an orthonormal basis of the given directions
     clamp           h' = h + (clip(h·u, low, high) - h·u) u, u = v/|v|
 
-An intervention knows neither model nor hook: it receives the activation with the positions in second place, the
-place of each token in its text, and returns a tensor of the same shape.
+An intervention knows neither model nor hook: it receives the activation as `Run` gives it (positions in second place;
+attention scores and patterns `[batch, head, query, key]`), the place of each token in its text, and returns a tensor of
+the same shape.
 """
 
 import math
@@ -26,7 +27,7 @@ from mechint.errors import InterventionError
 from mechint.positions import Positions, everywhere
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Intervention:
     """A rewrite and the tokens it acts on.
 
@@ -43,7 +44,7 @@ class Intervention:
     where: Positions = everywhere
     """The tokens on which it acts."""
 
-    def __call__(self, activation: Float[Tensor, "batch pos ..."], offset: Int[Tensor, "batch pos"]) -> Tensor:
+    def __call__(self, activation: Float[Tensor, "batch ..."], offset: Int[Tensor, "batch pos"]) -> Tensor:
         """Rewrite every token of an activation.
 
         Raises:

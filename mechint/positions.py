@@ -95,7 +95,7 @@ class TokenBatch:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Positions:
     """A selection of tokens; combine with `|`, `&` and `-`.
 
@@ -211,8 +211,10 @@ def after(text: str) -> Positions:
     """Select every token that starts at or after the end of the first occurrence of `text` in its row.
 
     Raises:
-        PositionError: when resolved on a batch without a tokenizer.
+        PositionError: the text is empty; or, when resolved, the batch has no tokenizer.
     """
+    if not text:
+        raise PositionError("after(''): expected a text that can be looked for.")
 
     def resolve(batch: TokenBatch) -> Tensor:
         if batch.tokenizer is None:
@@ -220,9 +222,10 @@ def after(text: str) -> Positions:
         mask = torch.zeros_like(batch.real)
         for row in range(len(batch.ids)):
             columns = batch.real[row].nonzero()[:, 0].tolist()
-            pieces = [str(batch.tokenizer.decode([int(batch.ids[row, c])])) for c in columns]
-            found = "".join(pieces).find(text)
-            starts = [sum(len(p) for p in pieces[:i]) for i in range(len(pieces))]
+            ids = batch.ids[row, columns].tolist()
+            # Decoded as wholes: a tokenizer may put blanks between tokens that none of them holds.
+            starts = [len(str(batch.tokenizer.decode(ids[:i]))) for i in range(len(ids))]
+            found = str(batch.tokenizer.decode(ids)).find(text)
             if found >= 0:
                 mask[row, [c for c, s in zip(columns, starts, strict=True) if s >= found + len(text)]] = True
         return mask

@@ -18,7 +18,7 @@ selections = st.one_of(
     st.builds(lambda start, more: generated(start, start + more), st.integers(0, 5), st.integers(0, 5)),
     st.builds(generated, st.integers(0, 5)),
     st.builds(tokens, st.sets(st.integers(2, 6))),
-    st.builds(after, st.sampled_from(["w2", "w3w4", "bos", "w9"])),
+    st.builds(after, st.sampled_from(["w2", "w3 w4", "bos", "w9"])),
 )
 ROW = st.lists(st.integers(2, 6), min_size=1, max_size=7)
 
@@ -124,8 +124,10 @@ def test_after_starts_behind_the_end_of_the_first_occurrence() -> None:
     batch = batch_of([[2, 3, 4, 3, 5], [2, 2], [4, 3]], [5, 2, 2])
 
     assert places(after("w3"), batch) == [[2, 3, 4], [], []]
-    assert places(after("w3w4"), batch) == [[3, 4], [], []]
+    assert places(after("w3 w4"), batch) == [[3, 4], [], []]
     assert places(after("w"), batch)[0] == [1, 2, 3, 4]
+    with pytest.raises(PositionError, match="expected a text"):
+        after("")
 
 
 def test_after_needs_a_tokenizer() -> None:

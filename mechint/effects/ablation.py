@@ -78,6 +78,23 @@ def all_heads(facts: ModelFacts, layers: Sequence[int] | None = None) -> list[Co
     return [Component(layer, h) for layer in layers or range(facts.n_layers) for h in range(facts.n_heads)]
 
 
+def chosen(facts: ModelFacts, given: str | Component | Sequence[str | Component]) -> list[Component]:
+    """Read one or several components, and make sure that this model has them.
+
+    Raises:
+        SiteError: none is given, one is given twice, cannot be read, or is not in this model.
+    """
+    several = [given] if isinstance(given, str | Component) else list(given)
+    components = [Component.parse(one) for one in several]
+    if not components or len(set(components)) < len(components):
+        told = ", ".join(component.label for component in components) or "none"
+        raise SiteError(f"Components to ablate: {told}. Expected at least one, and each once.")
+    for component in components:
+        for site in component.sites:
+            facts.check(site)
+    return components
+
+
 def baseline_sites(components: Sequence[Component]) -> list[Site]:
     """List the whole sites whose values a mean or resample baseline of these components needs."""
     return sorted({site.whole for component in components for site in component.sites})

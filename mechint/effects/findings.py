@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mechint.effects import attribution
-from mechint.effects.ablation import Component, all_heads, sweep
+from mechint.effects.ablation import Component, all_heads, chosen, sweep
 from mechint.effects.self_repair import AVERAGE, Repair, repair
 from mechint.effects.task import LOGIT_DIFFERENCE, Task, labels, required
 from mechint.model.base import Model
@@ -119,7 +119,7 @@ def ablate_heads(
         SiteError: a component that this model has not.
     """
     task = Task(model, prompts, seed)
-    components = all_heads(model.facts) if heads is None else [Component.parse(head) for head in heads]
+    components = all_heads(model.facts) if heads is None else chosen(model.facts, heads)
     frames: list[pd.DataFrame] = []
     for which in _bar(task.chunks(), "ablation", progress):
         encoded = task.pick(which)
@@ -173,7 +173,7 @@ def self_repair(
         SiteError: a component that this model has not.
     """
     task = Task(model, prompts, seed)
-    components = [Component.parse(text) for text in ([ablate] if isinstance(ablate, str) else ablate)]
+    components = chosen(model.facts, ablate)
     frames = [repair_rows(task, which, components, ablation) for which in _bar(task.chunks(), "self-repair", progress)]
     table, parts = repair_tables(pd.concat(frames, ignore_index=True), task.clusters, seed)
     sentences: list[str] = []

@@ -9,9 +9,10 @@ each output token. The *own-token rank* of token i counts the tokens j that the 
     rank_i = #{j != i : M_ij < M_ii} + #{j != i : M_ij = M_ii} / 2                      (mid-rank)
 
 0 if the attended token is the most suppressed of the vocabulary. Scales of norms are positive numbers a row and change
-no rank. Half of the ties count: a dead head, whose row is zero throughout, has rank (d_vocab - 1) / 2, not 0. M is not
-held: its columns are streamed, and a token's own value comes from the same product as the rest of its block, since two
-products of different shapes differ in their last bits.
+no rank; value biases are the same for every token and left out. Half of the ties count: a dead head, whose row is zero
+throughout, has rank (d_vocab - 1) / 2, not 0. M is not held: its columns are streamed in blocks, and a token's own
+value comes from the product of its block, since products of different shapes differ in their last bits (so between
+tokens of different blocks a tie, as of two equal rows of W_U, can be missed by a rounding).
 """
 
 from collections.abc import Sequence
@@ -43,10 +44,13 @@ def ov_outputs(
 
     The final norm's centring and gain are applied, so that the product with W_U gives M.
     """
-    batch = TokenBatch.from_rows([[token] for token in tokens])
+    # On a text of one token every head attends to it alone, so its z is that token's value. A stream of zeros gives
+    # what no token has to do with, the value bias and what the norm's bias becomes, which M leaves out.
+    batch = TokenBatch.from_rows([*([token] for token in tokens), [tokens[0]]])
+    stream = torch.cat([embedding, torch.zeros(1, model.facts.d_model)])[:, None]
     z = Site("z", layer)
-    # On a text of one token every head attends to it alone, so its z is that token's value.
-    values = model.run(batch, read=[z], stop_after=z, from_=Restart(layer, embedding[:, None]))[z][:, 0]
+    found = model.run(batch, read=[z], stop_after=z, from_=Restart(layer, stream))[z][:, 0]
+    values = found[:-1] - found[-1:]
     weights, _ = model.output_weights(layer)
     written = torch.einsum("rhe,hed->rhd", values, weights)
     post = model.norm("attn_post", layer)

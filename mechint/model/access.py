@@ -86,7 +86,7 @@ class Access:
         value = value.expand(len(self._batch.ids), *value.shape[1:])
         if index is None:
             return value.clone()
-        axis = site.position_axis - (site.head is not None and site.head_axis < site.position_axis)
+        axis = _position_axis(site)
         return take(value.movedim(axis, 1), index).movedim(1, axis)
 
     def require_all_fired(self) -> None:
@@ -129,10 +129,8 @@ def _check_reach(
 
 def _rewrite(new: Tensor, site: Site, intervention: Intervention, mask: Tensor, batch: TokenBatch) -> Fired:
     """Rewrite the selected tokens of `new` in place, and say what was done."""
-    view = new.movedim(site.position_axis, 1)
-    if site.head is not None:
-        # With the positions moved to the second place, the heads of scores and patterns come third.
-        view = view.select(2, site.head)
+    view = new if site.head is None else new.select(site.head_axis, site.head)
+    axis = _position_axis(site)
     old = view.clone()
     # Where a position may not look, its score is a huge negative number, and stays so whatever is written.
     hidden = old <= torch.finfo(old.dtype).min / 2 if site.component == "scores" else None
@@ -141,15 +139,20 @@ def _rewrite(new: Tensor, site: Site, intervention: Intervention, mask: Tensor, 
     rewritten = intervention(old, batch.offset)
     if hidden is not None:
         rewritten = rewritten.masked_fill(hidden, 0.0)
-    chosen = mask.view(*mask.shape, *[1] * (view.ndim - 2))
-    if not bool(torch.isfinite(rewritten[mask]).all()):
+    written = rewritten.movedim(axis, 1)[mask].flatten(1)
+    if not bool(torch.isfinite(written).all()):
         raise InterventionError(f"{intervention.name} at {site} made NaN or infinity. Nothing was computed from it.")
+    chosen = mask.view(len(mask), *[1] * (axis - 1), -1, *[1] * (view.ndim - axis - 1))
     result = torch.where(chosen, rewritten, old)
     view.copy_(result if hidden is None else torch.where(hidden, view, result))
-    before = old[mask].flatten(1).norm(dim=-1)
-    change = (rewritten - old)[mask].flatten(1).norm(dim=-1)
-    relative = (change / before).nan_to_num(0.0, posinf=0.0).mean()
+    before = old.movedim(axis, 1)[mask].flatten(1)
+    relative = ((written - before).norm(dim=-1) / before.norm(dim=-1)).nan_to_num(0.0, posinf=0.0).mean()
     return Fired(str(site), intervention.name, int(mask.sum()), float(relative))
+
+
+def _position_axis(site: Site) -> int:
+    """Which axis counts positions once one head is picked (if the site names one)."""
+    return site.position_axis - (site.head is not None and site.head_axis < site.position_axis)
 
 
 def take(values: Tensor, index: Tensor) -> Tensor:

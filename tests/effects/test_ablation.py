@@ -18,8 +18,8 @@ from tests.families import CONFIGS, FAMILIES, VOCAB, plain, random_rows, tiny
 _STEM = random_rows(1, 8)[0]
 ROWS = [
     _STEM,
-    _STEM[:6] + [9, 11],
-    _STEM[:3] + [5, 6, 7],
+    [*_STEM[:6], 9, 11],
+    [*_STEM[:3], 5, 6, 7],
     random_rows(1, 5, seed=4)[0],
 ]
 COLUMNS = torch.randint(0, VOCAB, (len(ROWS), 2), generator=torch.Generator().manual_seed(5))
@@ -59,7 +59,7 @@ def one_by_one(model: TransformerLensModel, component: Component, baseline: Base
     return logits[:, 0]
 
 
-def everywhere_in(real: Tensor):  # noqa: ANN201
+def everywhere_in(real: Tensor):
     from mechint.positions import Positions
 
     return Positions("everywhere", lambda _: real)

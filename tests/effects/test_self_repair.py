@@ -10,8 +10,8 @@ from mechint.effects.baselines import Baseline
 from mechint.effects.self_repair import repair
 from mechint.positions import prompt
 from mechint.sites import Site
-from tests.families import FAMILIES, tiny
 from tests.effects.test_ablation import COLUMNS, ROWS
+from tests.families import FAMILIES, tiny
 
 
 @pytest.mark.parametrize("kind", ["zero", "mean"])

@@ -289,8 +289,7 @@ def test_what_is_written_is_what_is_read(family: str) -> None:
         if site.component in (*model.facts.read_only, "scores"):
             continue
         value = numbers(3, *model.run(EVEN, read=[site])[site].shape)
-        by_place = value.movedim(site.position_axis, 1)  # interventions see the positions in second place
-        assert torch.equal(model.run(EVEN, read=[site], write={site: replace(by_place)})[site], value), site
+        assert torch.equal(model.run(EVEN, read=[site], write={site: replace(value)})[site], value), site
 
 
 @every_family
@@ -387,7 +386,7 @@ def test_a_written_pattern_is_what_the_values_are_mixed_by(family: str) -> None:
     model = tiny(family)
     uniform = torch.ones(7, 7).tril() / torch.arange(1, 8)[:, None]
 
-    run = model.run(EVEN, read=["L1.z", "L1.v"], write={"L1.pattern": replace(uniform[:, None])})
+    run = model.run(EVEN, read=["L1.z", "L1.v"], write={"L1.pattern": replace(uniform)})
 
     values = run["L1.v"].repeat_interleave(model.facts.n_heads // model.facts.n_kv_heads, dim=2)
     torch.testing.assert_close(run["L1.z"], torch.einsum("qk,bkhd->bqhd", uniform, values), rtol=1e-4, atol=1e-5)

@@ -38,6 +38,7 @@ class CopySuppressionScan:
     Raises:
         PromptError: a prompt has no target.
         TokenError: a target or distractor is not one token.
+        ConfigError: the rows for the anti-induction score are longer than the model's context.
         UnsupportedModelError: the model's terms do not add up, so its heads cannot be told apart.
     """
 
@@ -45,6 +46,12 @@ class CopySuppressionScan:
 
     def __init__(self, model: Model, prompts: PromptSet, settings: ScanSettings | None = None, seed: int = 0) -> None:
         self.settings = settings or ScanSettings()
+        needed = 2 * self.settings.induction_length + 1
+        if needed > model.facts.n_ctx:
+            raise ConfigError(
+                f"induction_length = {self.settings.induction_length} makes rows of {needed} tokens; "
+                f"{model.facts.name} reads at most {model.facts.n_ctx}. Give at most {(model.facts.n_ctx - 1) // 2}."
+            )
         self._task = Task(model, prompts, seed)
         self._model, self._seed = model, seed
 
@@ -220,7 +227,8 @@ class CopySuppressionScan:
             ]
         )
         table: Any = given.merge(rows, on="id")
-        return table.assign(correct=table["logit_target"] > table["logit_distractor"])
+        correct = (table["logit_target"] > table["logit_distractor"]).astype("boolean")
+        return table.assign(correct=correct.where(table["logit_distractor"].notna()))
 
     def _notes(self, prompts: Any) -> list[str]:
         absent = int(prompts["target_position"].isna().sum())

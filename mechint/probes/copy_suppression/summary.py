@@ -53,7 +53,7 @@ def _wide(rows: pd.DataFrame, heads: pd.MultiIndex) -> dict[str, pd.DataFrame]:
     """Turn rows a prompt and head into one table [prompt, head] a measure."""
     measures = [c for c in rows.columns if c not in ("id", "layer", "head", "ablation", "metric")]
     pivot: Any = rows.pivot(index="id", columns=["layer", "head"], values=measures)
-    return {name: pivot[name].reindex(columns=heads).sort_index() for name in measures}
+    return {name: pivot[name].reindex(columns=heads) for name in measures}
 
 
 def _with_derived(wide: dict[str, pd.DataFrame], facts: ModelFacts) -> dict[str, pd.DataFrame]:
@@ -151,6 +151,6 @@ def _interval(row: pd.Series, name: str, signed: bool = False) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _number(value: float, signed: bool = True) -> str:
+def _number(value: Any, signed: bool = True) -> str:
     """Write two decimals, and never a negative zero."""
     return format(round(value, 2) + 0.0, "+.2f" if signed else ".2f")
