@@ -24,7 +24,7 @@ from mechint.positions import Positions
 from mechint.sites import Site, head_label, parse_head
 
 # Rows x tokens of one pass: larger passes are no faster on a CPU, and this bounds memory.
-_TOKENS_A_PASS = 2048
+_TOKENS_A_PASS = 1024
 
 
 @dataclass(frozen=True, order=True)
@@ -191,9 +191,8 @@ def own_effect(
     """Return a component's own direct effect, from what a run read at its block."""
     if component.head is None:
         return torch.stack([(run[site] * direction).sum(-1) for site in component.sites]).sum(0)
-    z = run[Site("z", component.layer)].expand(-1, direction.shape[1], -1, -1)
-    y = attribution.through_post_norm(model, component.layer, z, direction)
-    return (z * y)[..., component.head, :].sum(-1)
+    written, _ = attribution.head_outputs(model, component.layer, run[Site("z", component.layer)])
+    return (written[:, :, component.head] * direction).sum(-1)
 
 
 def sweep(

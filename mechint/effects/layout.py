@@ -13,9 +13,8 @@ from mechint.model.prefixes import PrefixTree, count_prefixes
 from mechint.positions import Positions, TokenBatch
 from mechint.sites import Site
 
-# Attention over a tree costs nodes², over rows the sum of their squares: beyond this the tree no longer pays.
-_MOST_NODES = 768
-_LEAST_SAVING = 0.95
+# A tree pays if it is at least this much less work than rows.
+_LEAST_SAVING = 0.05
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,14 @@ class Layout:
     @classmethod
     def choose(cls, model: Model, rows: Sequence[Sequence[int]], share_prefixes: bool) -> "Layout":
         """Share prefixes where that is allowed, exact and less work."""
-        n_tokens = sum(map(len, rows))
-        nodes = count_prefixes(rows) if share_prefixes else n_tokens
-        fits = max(map(len, rows)) <= model.facts.shortest_window and nodes <= _MOST_NODES
-        return cls.as_tree(rows) if fits and nodes < _LEAST_SAVING * n_tokens else cls.as_rows(rows)
+        longest, nodes = max(map(len, rows)), count_prefixes(rows)
+        if not share_prefixes or longest > model.facts.shortest_window:
+            return cls.as_rows(rows)
+        # Linear maps cost in proportion to the tokens, attention to their number times what each attends to; a block
+        # has about 24 d_model² operations a token, and 8 d_model for each pair (memory traffic counted in).
+        tree = nodes * (1 + nodes / (3 * model.facts.d_model))
+        plain = len(rows) * longest * (1 + longest / (3 * model.facts.d_model))
+        return cls.as_tree(rows) if tree < (1 - _LEAST_SAVING) * plain else cls.as_rows(rows)
 
     @property
     def n_prompts(self) -> int:

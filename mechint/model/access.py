@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mechint.errors import InterventionError, NeverFiredError, PositionError, SiteError
 from mechint.interventions import Intervention
-from mechint.model.base import Fired, ModelFacts, Read, Restart, Write
+from mechint.model.base import Fired, Logits, ModelFacts, Read, Restart, Write
+from mechint.model.trimming import common_places
 from mechint.positions import TokenBatch, everywhere
 from mechint.sites import Site
 
@@ -33,7 +34,7 @@ class Access:
         from_: Restart | None,
         last: Site | None,
     ) -> None:
-        self._batch = batch
+        self._facts, self._batch = facts, batch
         places = dict(read) if isinstance(read, Mapping) else dict.fromkeys(read, everywhere)
         self._read = {facts.check(site): None if at is everywhere else at.index(batch) for site, at in places.items()}
         self._last = last
@@ -59,6 +60,17 @@ class Access:
                 f"({len(mask)} rows of up to {int(self._batch.lengths.max())} tokens), so it would do nothing."
             )
         return mask
+
+    def last_mlp_places(self, logits: Logits | None) -> Tensor | None:
+        """Return where alone the last block's MLP is needed, or None if it is needed everywhere."""
+        layer = self._facts.n_layers - 1
+        after = [Site("mlp_post", layer), Site("mlp_out", layer), Site("resid_post", layer), Site("final_norm")]
+        if any(site.whole in after for site, _, _ in self._writes) or after[0] in self._read:
+            return None
+        indices = [index for site, index in self._read.items() if site in after]
+        if logits is not None:
+            indices.append(None if logits.at is everywhere else logits.at.index(self._batch))
+        return common_places(indices)
 
     def visits(self) -> Iterator[tuple[str, Callable[[Tensor], Tensor | None]]]:
         """List the hook points to visit, and what to do there."""

@@ -27,6 +27,7 @@ from mechint.model.agreement import Reference, agreement
 from mechint.model.base import Logits, Model, Norm, Read, Restart, Rows, Run, Write
 from mechint.model.facts import read_facts, read_norm, with_attention_access
 from mechint.model.fingerprint import fingerprint_of
+from mechint.model.trimming import is_plain_map, only_at
 from mechint.positions import TokenBatch, everywhere
 from mechint.sites import Site
 
@@ -73,6 +74,7 @@ class TransformerLensModel(Model):
         self._head: Any = self._unwrap(hf_model.get_output_embeddings())
         self._logit_scale = _logit_scale(hf_model.config)
         self._block_output_length: int | None = None
+        self._can_trim = False
         self._norms: dict[tuple[str, int | None], Norm | None] = {}
         self._probe()
 
@@ -129,6 +131,8 @@ class TransformerLensModel(Model):
                 stack.enter_context(self._hooked(tl_name, visit))
             if from_ is not None:
                 stack.enter_context(self._restarted(from_))
+            if self._can_trim and (places := plan.last_mlp_places(logits)) is not None:
+                stack.enter_context(only_at(self._unwrap(self._bridge.blocks[-1].mlp), places))
             try:
                 normalised = self._body(batch)
             except Stopped:
@@ -256,6 +260,8 @@ class TransformerLensModel(Model):
         finally:
             handle.remove()
         self._block_output_length = lengths[0]
+        if (mlp := getattr(self._bridge.blocks[-1], "mlp", None)) is not None:
+            self._can_trim = is_plain_map(lambda: self._hf(ids, use_cache=False), self._unwrap(mlp))
         got = self.run(ids.tolist(), logits=Logits(at=everywhere)).logits
         worst = float((cast(Tensor, got) - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
         if not worst <= _TOLERANCE:
