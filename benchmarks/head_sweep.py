@@ -26,15 +26,29 @@ from mechint.prompts import encode
 from mechint.prompts.ioi import NAMES
 from mechint.statistics import generator
 
+TEMPLATE = "When {first} and {second} went to the store, {giver} gave a drink to"
 
-def prompts() -> mi.prompts.PromptSet:
-    """16 prompts of one template with random pairs of names."""
+
+def both_orders() -> mi.prompts.PromptSet:
+    """4 pairs of names, in both orders, either one repeated: the usual design, whose prompts begin alike."""
+    made: list[mi.prompts.Prompt] = []
+    for pair in range(4):
+        names = [str(name) for name in generator(0, "benchmark", pair).choice(NAMES, size=2, replace=False)]
+        for first, second in (names, names[::-1]):
+            for giver, other in ((first, second), (second, first)):
+                text = TEMPLATE.format(first=first, second=second, giver=giver)
+                made.append(mi.prompts.Prompt(f"{len(made)}", text, f" {other}", f" {giver}"))
+    return mi.prompts.PromptSet("both orders", tuple(made))
+
+
+def random_pairs() -> mi.prompts.PromptSet:
+    """16 random pairs of names, which share little."""
     made: list[mi.prompts.Prompt] = []
     for i in range(16):
         a, b = generator(0, "benchmark", i).choice(NAMES, size=2, replace=False)
-        text = f"When {a} and {b} went to the store, {b} gave a drink to"
+        text = TEMPLATE.format(first=a, second=b, giver=b)
         made.append(mi.prompts.Prompt(f"{i}", text, f" {a}", f" {b}"))
-    return mi.prompts.PromptSet("benchmark", tuple(made))
+    return mi.prompts.PromptSet("random pairs", tuple(made))
 
 
 def ours(model: mi.Model, rows: Any, columns: Tensor) -> Tensor:
@@ -76,12 +90,12 @@ def nnsight_sweep() -> None:
     from mechint.model.loading import load_parts
 
     parts = load_parts("gemma3-270m")
-    encoded = encode(prompts(), parts.tokenizer)
+    encoded = encode(both_orders(), parts.tokenizer)
     ids, model = torch.tensor(encoded.tokens), TransformersModel(parts.hf_model, tokenizer=parts.tokenizer)
     columns = torch.tensor([encoded.target, encoded.distractor]).T
     layers, size = model.model.layers, parts.hf_model.config.head_dim
     times: list[float] = []
-    for _ in range(2):
+    for _ in range(3):
         start = time.perf_counter()
         with torch.no_grad(), model.trace(ids, logits_to_keep=1):
             recorded = list().save()  # noqa: C408  (a name of a trace lives on only if what it names is saved)
@@ -98,7 +112,7 @@ def nnsight_sweep() -> None:
                     logits = model.lm_head.output.save()
                 out.append(logits[:, -1].gather(1, columns))
         times.append(time.perf_counter() - start)
-    sys.stdout.write(json.dumps({"seconds": min(times), "values": torch.stack(out).tolist()}))
+    sys.stdout.write(json.dumps({"seconds": sorted(times)[1], "values": torch.stack(out).tolist()}))
 
 
 def timed(run: Callable[[], Tensor], repeats: int) -> tuple[float, Tensor]:
@@ -115,10 +129,13 @@ def timed(run: Callable[[], Tensor], repeats: int) -> tuple[float, Tensor]:
 def measure(repeats: int = 3) -> dict[str, float]:
     """Return seconds and ratios."""
     model = mi.load("gemma3-270m")
-    encoded = encode(prompts(), model.tokenizer)
+    encoded = encode(both_orders(), model.tokenizer)
     rows, columns = encoded.tokens, torch.tensor([encoded.target, encoded.distractor]).T
     n_tokens, nodes = sum(map(len, rows)), count_prefixes(rows)
+    less_alike = encode(random_pairs(), model.tokenizer)
+    their_columns = torch.tensor([less_alike.target, less_alike.distractor]).T
     peak = peak_rate()
+    random, _ = timed(lambda: ours(model, less_alike.tokens, their_columns), repeats)
     fast, values = timed(lambda: ours(model, rows, columns), repeats)
     by_rows, same = timed(lambda: ours_by_rows(model, rows, columns), repeats)
     loop, expected = timed(lambda: plain_loop(model, rows, columns), 1)
@@ -129,6 +146,8 @@ def measure(repeats: int = 3) -> dict[str, float]:
         "distinct prefixes": float(nodes),
         "peak, GFLOP/s": peak / 1e9,
         "ours, s": fast,
+        "ours on random pairs of names, s": random,
+        "distinct prefixes of random pairs": float(count_prefixes(less_alike.tokens)),
         "ours without prefix sharing, s": by_rows,
         "plain TransformerBridge loop, s": loop,
         "TransformerBridge with one logit, s": one,
@@ -145,10 +164,13 @@ def measure(repeats: int = 3) -> dict[str, float]:
         other = torch.tensor(answer["values"])
         found["nnsight skip with one logit, s"] = answer["seconds"]
         found["best peer / ours"] = answer["seconds"] / fast
+        found["best peer / ours on random pairs"] = answer["seconds"] / random
         found["largest difference from nnsight, logits"] = float((other[..., 0] - other[..., 1] - values).abs().max())
     else:
         sys.stderr.write(f"nnsight could not be timed: {peer.stderr[-400:]}\n")
     found["plain loop / ours"] = loop / fast
+    found["plain loop / ours on random pairs"] = loop / random
+    found["ours on random pairs / floor over all tokens"] = random / found["floor over all tokens, s"]
     found["ours / floor over all tokens"] = fast / found["floor over all tokens, s"]
     found["ours / floor over distinct prefixes"] = fast / found["floor over distinct prefixes, s"]
     found["ours without sharing / floor over all tokens"] = by_rows / found["floor over all tokens, s"]

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-COUNTS = (16, 32, 64)
+COUNTS = (16, 64)
 
 
 def scan(n: int) -> None:

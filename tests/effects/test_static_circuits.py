@@ -144,3 +144,19 @@ def test_the_effective_embedding_of_gpt2_has_no_position_embedding() -> None:
             expected = reference(torch.tensor([[token]]), output_hidden_states=True).hidden_states[1]
             torch.testing.assert_close(got, expected[0, 0], rtol=1e-4, atol=1e-5)
     assert (embedding[0] - with_positions).abs().max() > 1e-2
+
+
+def test_value_biases_and_the_bias_of_the_norm_are_left_out() -> None:
+    block = plain("gpt2").transformer.h[1]
+    final = plain("gpt2").transformer.ln_f
+    x = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
+    centred = x - x.mean(-1, keepdim=True)
+    normalised = centred / (centred.pow(2).mean(-1, keepdim=True) + block.ln_1.eps).sqrt() * block.ln_1.weight
+    values = (normalised @ block.attn.c_attn.weight[:, 64:]).view(3, 4, 8)
+    written = torch.einsum("rhe,hed->rhd", values, block.attn.c_proj.weight.view(4, 8, 32))
+    expected = (written - written.mean(-1, keepdim=True)) * final.weight
+
+    outputs = ov_outputs(tiny("gpt2"), 1, [5, 6, 7], x)
+
+    torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-5)
+    assert block.attn.c_attn.bias[64:].abs().max() > 0.1  # there was something to leave out
