@@ -1,4 +1,4 @@
-"""The same theorems on the real model: post-norms, QK-norm, one key/value head, a residual stream that reaches 60,000."""
+"""The same theorems on the real model: post-norms, QK-norm, shared keys, a residual stream that reaches 60,000."""
 
 import pytest
 import torch
