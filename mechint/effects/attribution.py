@@ -26,7 +26,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechint.errors import UnsupportedModelError
-from mechint.model.base import Model, Norm, Rows, Run
+from mechint.model.base import Model, Rows, Run
+from mechint.model.weights import Norm
 from mechint.positions import Positions, everywhere, prompt
 from mechint.sites import Site
 

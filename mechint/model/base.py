@@ -6,7 +6,7 @@ logits are computed for the positions and vocabulary columns that are asked for,
 a small model with a large vocabulary costs more than all its blocks).
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mechint.errors import PositionError, SiteError
 from mechint.interventions import Intervention
+from mechint.model.weights import Weights
 from mechint.positions import Positions, TokenBatch, everywhere, prompt
 from mechint.prompts import tokenize
 from mechint.sites import Site
@@ -161,31 +162,7 @@ class Run:
         return self.activations[site]
 
 
-@dataclass(frozen=True)
-class Norm:
-    """A normalisation, written so that it can be frozen: `norm(x) = C x / scale(x) * gain + bias`."""
-
-    gain: Float[Tensor, " d_model"]
-    bias: Float[Tensor, " d_model"] | None
-    eps: float
-    centred: bool
-    """C subtracts the mean over d_model (LayerNorm); otherwise C is the identity (RMSNorm)."""
-
-    def centre(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        """Apply C."""
-        return x - x.mean(-1, keepdim=True) if self.centred else x
-
-    def scale(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch 1"]:
-        """Return what the norm divides by: the root mean square of C x."""
-        return (self.centre(x).pow(2).mean(-1, keepdim=True) + self.eps).sqrt()
-
-    def __call__(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        """Normalise."""
-        y = self.centre(x) / self.scale(x) * self.gain
-        return y if self.bias is None else y + self.bias
-
-
-class Model(ABC):
+class Model(Weights):
     """A model that can be read and rewritten at its sites."""
 
     facts: ModelFacts
@@ -222,26 +199,6 @@ class Model(ABC):
             NeverFiredError: an intervention that touched no token.
             InterventionError: an intervention that made NaN, infinity, or another shape.
         """
-
-    @abstractmethod
-    def unembed(self, normalised: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_vocab"]:
-        """Turn the output of the final norm into logits, before the soft-cap."""
-
-    @abstractmethod
-    def unembedding(self, columns: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch d_model"]:
-        """Return the output direction of vocabulary entries: rows of W_U, without the gain of the final norm."""
-
-    @abstractmethod
-    def output_bias(self, columns: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Return the bias of the unembedding at vocabulary entries, zero where there is none."""
-
-    @abstractmethod
-    def output_weights(self, layer: int) -> tuple[Float[Tensor, "head d_head d_model"], Float[Tensor, " d_model"]]:
-        """Return W_O of every query head of a block, and the bias of the attention output (zeros if there is none)."""
-
-    @abstractmethod
-    def norm(self, where: str, layer: int | None = None) -> Norm | None:
-        """Return a norm: `final`, or `attn_post` / `mlp_post` of a block (None where the model has none)."""
 
     @property
     @abstractmethod

@@ -17,15 +17,15 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 
 from mechint.errors import SiteError, UnsupportedModelError
 from mechint.model.access import Access, Stopped, take
 from mechint.model.agreement import Reference, agreement
-from mechint.model.base import Logits, Model, Norm, Read, Restart, Rows, Run, Write
-from mechint.model.facts import read_facts, read_norm, with_attention_access
+from mechint.model.base import Logits, Read, Restart, Rows, Run, Write
+from mechint.model.bridge_weights import BridgeWeights, logit_scale, unwrap
+from mechint.model.facts import read_facts, with_attention_access
 from mechint.model.fingerprint import fingerprint_of
 from mechint.model.trimming import is_plain_map, only_at
 from mechint.positions import TokenBatch, everywhere
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 _TOLERANCE = 1e-3  # of the largest logit: float32 noise is 1e-6, a forgotten scale or bias is 1e-2 or more
 
 
-class TransformerLensModel(Model):
+class TransformerLensModel(BridgeWeights):
     """A transformers model behind TransformerLens' hook points.
 
     Args:
@@ -71,11 +71,11 @@ class TransformerLensModel(Model):
         self.tokenizer = tokenizer
         self.source = dict(source or {})
         self.facts = read_facts(name, hf_model.config, self._bridge.cfg, self._points)
-        self._head: Any = self._unwrap(hf_model.get_output_embeddings())
-        self._logit_scale = _logit_scale(hf_model.config)
+        self._head: Any = unwrap(hf_model.get_output_embeddings())
+        self._logit_scale = logit_scale(hf_model.config)
         self._block_output_length: int | None = None
         self._can_trim = False
-        self._norms: dict[tuple[str, int | None], Norm | None] = {}
+        self._norms, self._projections = {}, {}
         self._probe()
 
     @functools.cached_property
@@ -132,7 +132,7 @@ class TransformerLensModel(Model):
             if from_ is not None:
                 stack.enter_context(self._restarted(from_))
             if self._can_trim and (places := plan.last_mlp_places(logits)) is not None:
-                stack.enter_context(only_at(self._unwrap(self._bridge.blocks[-1].mlp), places))
+                stack.enter_context(only_at(unwrap(self._bridge.blocks[-1].mlp), places))
             try:
                 normalised = self._body(batch)
             except Stopped:
@@ -140,43 +140,6 @@ class TransformerLensModel(Model):
         plan.require_all_fired()
         wanted = None if logits is None or normalised is None else self._logits(normalised, batch, logits)
         return Run(plan.activations, wanted, plan.receipt())
-
-    def unembed(self, normalised: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_vocab"]:
-        """Turn the output of the final norm into logits, before the soft-cap."""
-        bias = None if self._head.bias is None else self._head.bias.detach()
-        return nn.functional.linear(normalised, self._head.weight.detach(), bias) * self._logit_scale
-
-    def unembedding(self, columns: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch d_model"]:
-        """Return the output direction of vocabulary entries."""
-        return self._head.weight.detach()[columns] * self._logit_scale
-
-    def output_bias(self, columns: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Return the bias of the unembedding at vocabulary entries."""
-        if self._head.bias is None:
-            return self._head.weight.new_zeros(columns.shape)
-        return self._head.bias.detach()[columns] * self._logit_scale
-
-    def output_weights(self, layer: int) -> tuple[Float[Tensor, "head d_head d_model"], Float[Tensor, " d_model"]]:
-        """Return W_O of every query head of a block, and the bias of the attention output."""
-        linear = self._unwrap(self._bridge.blocks[layer].attn.o)
-        weight = linear.weight.detach()
-        inputs_first = weight if type(linear).__name__ == "Conv1D" else weight.T
-        bias = linear.bias.detach() if linear.bias is not None else weight.new_zeros(self.facts.d_model)
-        return inputs_first.reshape(self.facts.n_heads, -1, self.facts.d_model), bias
-
-    def norm(self, where: str, layer: int | None = None) -> Norm | None:
-        """Return a norm: `final`, or `attn_post` / `mlp_post` of a block."""
-        if (where, layer) not in self._norms:
-            self._norms[where, layer] = self._read_norm(where, layer)
-        return self._norms[where, layer]
-
-    def _read_norm(self, where: str, layer: int | None) -> Norm | None:
-        if where == "final":
-            return read_norm(self._unwrap(self._bridge.ln_final), self.facts)
-        if not self.facts.post_norms:
-            return None
-        block = self._bridge.blocks[layer]
-        return read_norm(self._unwrap(block.ln1_post if where == "attn_post" else block.ln2_post), self.facts)
 
     def _body(self, batch: TokenBatch) -> Tensor:
         """Run everything but the unembedding; returns the output of the final norm."""
@@ -224,7 +187,7 @@ class TransformerLensModel(Model):
     @contextmanager
     def _restarted(self, restart: Restart) -> Generator[None]:
         """Let every block below pass its input through, and put the given stream before the first that runs."""
-        skipped = [self._unwrap(block) for block in self._bridge.blocks[: restart.layer]]
+        skipped = [unwrap(block) for block in self._bridge.blocks[: restart.layer]]
         length = self._block_output_length
 
         def pass_through(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -254,14 +217,14 @@ class TransformerLensModel(Model):
             del module, args
             lengths.append(len(output) if isinstance(output, tuple) else None)
 
-        handle = self._unwrap(self._bridge.blocks[0]).register_forward_hook(note)
+        handle = unwrap(self._bridge.blocks[0]).register_forward_hook(note)
         try:
             expected = self._hf(ids, use_cache=False).logits
         finally:
             handle.remove()
         self._block_output_length = lengths[0]
         if (mlp := getattr(self._bridge.blocks[-1], "mlp", None)) is not None:
-            self._can_trim = is_plain_map(lambda: self._hf(ids, use_cache=False), self._unwrap(mlp))
+            self._can_trim = is_plain_map(lambda: self._hf(ids, use_cache=False), unwrap(mlp))
         got = self.run(ids.tolist(), logits=Logits(at=everywhere)).logits
         worst = float((cast(Tensor, got) - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
         if not worst <= _TOLERANCE:
@@ -271,10 +234,6 @@ class TransformerLensModel(Model):
                 "is not known here."
             )
         self.facts = with_attention_access(self)
-
-    @staticmethod
-    def _unwrap(module: Any) -> Any:
-        return getattr(module, "original_component", None) or module
 
 
 def _restore_forward(module: nn.Module, own: Any) -> None:
@@ -288,8 +247,3 @@ def _batched(directions: Tensor, chosen: Tensor) -> tuple[int, ...]:
     if directions.ndim == 2:
         return tuple(directions.shape)
     return (*chosen.shape[:2], *directions.shape[-2:])
-
-
-def _logit_scale(config: Any) -> float:
-    """Cohere multiplies logits by `logit_scale`, Granite divides them by `logits_scaling`."""
-    return float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
