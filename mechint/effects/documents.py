@@ -86,12 +86,12 @@ class Documents:
             tuple(self.ids[i] for i in which), tuple(self.clusters[i] for i in which), self.tokens[list(which)]
         )
 
-    def batches(self, tokens_a_pass: int = TOKENS_A_PASS) -> Iterator["Documents"]:
+    def batches(self, tokens_a_pass: int | None = None) -> Iterator["Documents"]:
         """Yield the documents in groups for one pass each, so that memory does not grow with their number."""
         for which in self.groups(tokens_a_pass):
             yield self.pick(which)
 
-    def groups(self, tokens_a_pass: int = TOKENS_A_PASS) -> list[list[int]]:
+    def groups(self, tokens_a_pass: int | None = None) -> list[list[int]]:
         """List the groups of `batches`, as indices."""
-        size = max(1, tokens_a_pass // self.length)
+        size = max(1, (tokens_a_pass or TOKENS_A_PASS) // self.length)
         return [list(range(i, min(i + size, len(self)))) for i in range(0, len(self), size)]

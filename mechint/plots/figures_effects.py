@@ -44,11 +44,11 @@ def direct_effects(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
 def ablations(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
     """Draw what each ablation changes, with intervals."""
     table = main_table(tables, "ablation")
-    if table is None or not usable(table, "effect"):
+    if table is None or not usable(table, "ablation_effect"):
         return None
     return _dots(
         _named(table),
-        "effect",
+        "ablation_effect",
         title="What changes when a component is taken away",
         subtitle=f"The {TOP} largest effects: ablated minus intact. Bars: 95 % intervals.",
         axis="Effect of the ablation (logits; left of 0: the logit falls)",
@@ -57,12 +57,19 @@ def ablations(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
 
 def lens_rank(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
     """Draw the place of the target in the vocabulary, read from each layer."""
-    return _lens(tables, "rank", "At which layer the target comes up", "Rank of the target (tokens; 0 = first)")
+    return _lens(
+        tables,
+        "target_rank_median",
+        "At which layer the target comes up",
+        "Median rank of the target (tokens; 0 = first)",
+    )
 
 
 def lens_logit(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
     """Draw the logit of the target, read from each layer."""
-    return _lens(tables, "logit", "How the target's logit grows from layer to layer", "Logit of the target (logits)")
+    return _lens(
+        tables, "target_logit", "How the target's logit grows from layer to layer", "Logit of the target (logits)"
+    )
 
 
 def _lens(tables: Mapping[str, pd.DataFrame], column: str, title: str, axis: str) -> go.Figure | None:
@@ -83,7 +90,7 @@ def _lens(tables: Mapping[str, pd.DataFrame], column: str, title: str, axis: str
         hovertemplate="%{text}<extra></extra>",
     )
     figure.update_xaxes(title_text="Layer")
-    figure.update_yaxes(title_text=axis, autorange="reversed" if column == "rank" else True)
+    figure.update_yaxes(title_text=axis, autorange="reversed" if "rank" in column else True)
     return figure
 
 

@@ -13,6 +13,7 @@ from mechint.effects.findings import with_statistics
 from mechint.errors import ConfigError, PromptError, SiteError
 from mechint.model.base import Logits, Model
 from mechint.organisms import copy_suppression as organism
+from mechint.plots.figures import FIGURES
 from mechint.prompts import PromptSet, encode
 from mechint.results import Findings
 
@@ -153,6 +154,16 @@ def test_every_number_has_its_interval_and_every_finding_its_sentence(
         if name in ("direct_effect", "ablation_effect"):
             assert table[f"{name}_p"].between(0, 1).all()
     assert findings.verdict.endswith(".")
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_every_figure_of_a_finding_can_be_drawn_from_its_own_tables(
+    model: Model, prompts: PromptSet, name: str
+) -> None:
+    findings = MADE[name](model, prompts)
+
+    assert list(findings.figures()) == list(FIGURES[findings.kind])
+    assert findings.plot().data
 
 
 def test_intervals_are_of_clusters_and_not_of_rows(model: Model) -> None:

@@ -208,8 +208,9 @@ def test_drawing_leaves_the_tables_alone():
 def test_the_other_kinds_draw_their_tables():
     effects = pd.DataFrame({"layer": [0, 0, 1], "head": [0, 1, 0], "direct_effect": [0.1, -0.4, 0.2]})
     effects = effects.assign(direct_effect_low=0.0, direct_effect_high=0.0)
-    ablation = pd.DataFrame({"label": ["L0H0", "<M1>"], "effect": [0.1, -2.0], "effect_low": 0, "effect_high": 1})
-    lens = pd.DataFrame({"layer": [1, 0], "rank": [3, 90], "logit": [7.0, 1.0]})
+    ablation = pd.DataFrame({"label": ["L0H0", "<M1>"], "ablation_effect": [0.1, -2.0]})
+    ablation = ablation.assign(ablation_effect_low=0, ablation_effect_high=1)
+    lens = pd.DataFrame({"layer": [1, 0], "target_rank_median": [3, 90], "target_logit": [7.0, 1.0]})
 
     drawn = draw("direct_effects", {"direct_effects": effects})
     assert list(drawn["direct_effects"].data[0].y) == ["L0H1", "L0H0", "L1H0"]
