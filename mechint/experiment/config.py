@@ -19,7 +19,7 @@ from mechint.experiment.settings import plain_errors, settings_of
 
 _PROMPT_KEYS: dict[str, tuple[str, ...]] = {
     "ioi": ("n",),
-    "natural": ("n",),
+    "natural": ("n", "min_words", "joined"),
     "file": ("file", "n"),
     "dataset": ("name", "split", "column", "n"),
 }
@@ -37,6 +37,10 @@ class PromptChoice(_Part):
     """Two-name sentences, natural text, a file of JSON lines, or a data set."""
     n: int | None = Field(default=None, ge=1)
     """How many; 64 unless they come from a file, which is used whole."""
+    min_words: int | None = Field(default=None, ge=1)
+    """Words of each natural text, at least; 30 unless given."""
+    joined: bool | None = None
+    """Join neighbouring paragraphs of natural text to passages of that many words."""
     file: str | None = None
     """The file of JSON lines, relative to the experiment file."""
     name: str | None = None

@@ -37,7 +37,7 @@ def make_prompts(config: ExperimentConfig, model: Any) -> Any:
     if choice.kind == "ioi":
         return prompts.ioi(n=count, seed=seed, tokenizer=model.tokenizer)
     if choice.kind == "natural":
-        return prompts.natural(n=count, seed=seed)
+        return prompts.natural(n=count, seed=seed, min_words=choice.min_words or 30, joined=bool(choice.joined))
     if choice.kind == "file":
         found = prompts.read(str(choice.file))
         return found if choice.n is None else found[: choice.n]

@@ -14,11 +14,18 @@ _BUFFER = 10_000  # documents among which a streamed data set is shuffled
 _PLAIN = str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "…": "..."})
 
 
-def natural(n: int = 64, seed: int = 0, *, min_words: int = 30) -> PromptSet:
+def natural(n: int = 64, seed: int = 0, *, min_words: int = 30, joined: bool = False) -> PromptSet:
     """Return n paragraphs of English prose, drawn from the reference manual in Python's own standard library.
 
     No network is needed. Code, tables, lists, headings and footnotes are left out. Paragraph i does not depend on n.
     A paragraph's cluster is its chapter. The text belongs to the running Python version; `content_hash` tells.
+
+    Args:
+        n: number of paragraphs, or passages.
+        seed: of the drawing.
+        min_words: words of each, at least.
+        joined: join neighbouring paragraphs of a chapter to passages of `min_words` words, instead of leaving out
+            paragraphs that are shorter. Meant for documents of a hundred tokens and more.
 
     Raises:
         PromptError: fewer than n paragraphs have `min_words` words, or this Python has no manual.
@@ -28,9 +35,10 @@ def natural(n: int = 64, seed: int = 0, *, min_words: int = 30) -> PromptSet:
         True
     """
     check_number(n)
-    paragraphs = list(_paragraphs(min_words))
+    paragraphs = list(_passages(min_words) if joined else _paragraphs(min_words))
     if n > len(paragraphs):
-        raise PromptError(f"{n} paragraphs were asked for; {len(paragraphs)} have {min_words} words. Ask for fewer.")
+        what = "passages" if joined else "paragraphs"
+        raise PromptError(f"{n} {what} were asked for; {len(paragraphs)} have {min_words} words. Ask for fewer.")
     order = generator(seed, "natural").permutation(len(paragraphs))[:n]
     return PromptSet("natural", tuple(paragraphs[index] for index in order))
 
@@ -103,6 +111,19 @@ def _paragraphs(min_words: int) -> Iterator[Prompt]:
             if text is not None and len(text.split()) >= min_words and text not in seen:
                 seen.add(text)
                 yield Prompt(f"{chapter}-{number}", text, cluster=chapter)
+
+
+def _passages(min_words: int) -> Iterator[Prompt]:
+    """Join neighbouring paragraphs of a chapter until they have so many words; what is left over is left out."""
+    waiting: list[Prompt] = []
+    for paragraph in _paragraphs(5):
+        if waiting and waiting[0].cluster != paragraph.cluster:
+            waiting = []
+        waiting.append(paragraph)
+        text = "\n\n".join(part.prompt for part in waiting)
+        if len(text.split()) >= min_words:
+            yield Prompt(waiting[0].id, text, cluster=paragraph.cluster)
+            waiting = []
 
 
 def _prose(block: str) -> str | None:

@@ -26,6 +26,16 @@ class TestNatural:
         assert natural(n=5) == natural(n=50)[:5]
         assert natural(n=5) != natural(n=5, seed=1)
 
+    def test_neighbouring_paragraphs_of_a_chapter_are_joined_to_passages(self) -> None:
+        passages, single = natural(n=40, min_words=110, joined=True), {p.prompt for p in natural(n=150)}
+
+        assert all(len(passage.prompt.split()) >= 110 for passage in passages)
+        assert any(part in single for passage in passages for part in passage.prompt.split("\n\n"))
+        parts = [part for passage in passages for part in passage.prompt.split("\n\n")]
+        assert len(set(parts)) == len(parts)
+        with pytest.raises(PromptError, match=r"9999 passages were asked for"):
+            natural(n=9999, min_words=110, joined=True)
+
     def test_more_than_there_are_is_refused_with_the_number(self) -> None:
         with pytest.raises(PromptError, match=r"100000 paragraphs were asked for; \d+ have 30 words"):
             natural(n=100_000)
