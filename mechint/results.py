@@ -31,7 +31,7 @@ class Unit:
     """What `measure` needs to know (JSON types only): layer, prompt range, …"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Findings:
     """What an analysis found, as tables and sentences.
 
@@ -39,6 +39,9 @@ class Findings:
         >>> found = Findings("demo", {"heads": pd.DataFrame({"layer": [0], "head": [1]})}, "No head stands out.")
         >>> found.to_frame().columns.tolist()
         ['layer', 'head']
+        >>> found
+        demo: No head stands out.
+        Tables: heads (1 x 2).
     """
 
     kind: str
@@ -49,6 +52,10 @@ class Findings:
     """What was found, or that nothing was, in plain sentences."""
     notes: Sequence[str] = ()
     """What a reader must know to read the tables: exclusions, sample sizes, departures."""
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} ({len(frame)} x {frame.shape[1]})" for name, frame in self.tables.items())
+        return f"{self.kind}: {self.verdict}\nTables: {sizes}."
 
     def to_frame(self, table: str | None = None) -> pd.DataFrame:
         """Return a copy of a table, the main one by default.
