@@ -1,7 +1,6 @@
 """Static circuits: what a head would do with a token, whatever the text.
 
-Effective embedding W_EE: what block 0 makes of a token by itself (a text of one token), without a position embedding
-where the model adds one. It is what later heads see of a token (McDougall et al. 2023, section 3.1).
+What a head sees of a token is its effective embedding W_EE (`effects.effective_embedding`): what block 0 makes of it.
 
 OV circuit of head (L, h): M = (N_L(W_EE) W_V W_O · g_post) (g_final · W_U), a row for each attended token, a column for
 each output token. The *own-token rank* of token i counts the tokens j that the head lowers more than i itself,
@@ -22,19 +21,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechint.effects.attribution import final_norm
+from mechint.effects.effective_embedding import effective_embedding as effective_embedding
+from mechint.effects.ranks import OwnRanks
 from mechint.model.base import Model, Restart
 from mechint.positions import TokenBatch
 from mechint.sites import Site
-
-
-def effective_embedding(model: Model, tokens: Sequence[int]) -> Float[Tensor, "row d_model"]:
-    """Return the residual stream after block 0 on texts of one token each, given by their ids."""
-    batch = TokenBatch.from_rows([[token] for token in tokens])
-    first, after = Site("resid_pre", 0), Site("resid_post", 0)
-    if not model.facts.learned_positions:
-        return model.run(batch, read=[after], stop_after=after)[after][:, 0]
-    embed = model.run(batch, read=["embed"], stop_after=first)["embed"]
-    return model.run(batch, read=[after], stop_after=after, from_=Restart(0, embed))[after][:, 0]
 
 
 def ov_outputs(
@@ -79,15 +70,8 @@ def own_token_ranks(
     sampled = torch.zeros(model.facts.d_vocab, dtype=torch.bool)
     sampled[tokens] = True
     order = torch.cat([tokens, (~sampled).nonzero()[:, 0]])  # the sampled tokens first: their own values come first
-    own = torch.empty(0)
-    below = torch.zeros(n_heads * n_rows, dtype=torch.long)
-    ties = torch.zeros(n_heads * n_rows, dtype=torch.long)
+    counted = OwnRanks()
     for start in range(0, len(order), max(block, n_rows)):
-        effects = flat @ model.unembedding(order[start : start + max(block, n_rows)]).T
-        if start == 0:
-            own = effects.gather(1, torch.arange(n_rows).repeat(n_heads)[:, None])
-            ties -= 1  # a token ties with itself
-        below += (effects < own).sum(1)
-        ties += (effects == own).sum(1)
-    ranks = below.double() + 0.5 * ties.double()
-    return ranks.view(n_heads, n_rows).float(), ties.view(n_heads, n_rows)
+        columns = order[start : start + max(block, n_rows)]
+        counted.add((flat @ model.unembedding(columns).T).view(n_heads, n_rows, -1))
+    return counted.ranks, counted.ties

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from mechint.errors import UnsupportedModelError
 from mechint.model.base import Model, Restart
+from mechint.model.bridge_scoring import find_scoring
 from mechint.model.facts import read_norm
+from mechint.model.scoring import Scoring
 from mechint.model.weights import Norm, Projections
 from mechint.sites import Site
 
@@ -25,6 +27,9 @@ class BridgeWeights(Model):
     _logit_scale: float
     _norms: dict[tuple[str, int | None], Norm | None]
     _projections: dict[int, Projections]
+    _scorings: dict[int, Scoring]
+    _hf: Any
+    """The transformers model that the bridge wraps."""
 
     def unembed(self, normalised: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_vocab"]:
         """Turn the output of the final norm into logits, before the soft-cap."""
@@ -104,6 +109,15 @@ class BridgeWeights(Model):
                     f"{site} of {self.facts.name} ({self.facts.family}) is not its input through the weights that the "
                     f"backend shows (relative error {float(error):.1e}), so circuits would be wrong. Refused."
                 )
+
+    def scoring(self, layer: int) -> Scoring:
+        """Return how a block turns queries and keys into attention."""
+        if layer not in self._scorings:
+            attention = self._bridge.blocks[layer].attn
+            norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
+            q_norm, k_norm = (None if norm is None else unwrap(norm) for norm in norms)
+            self._scorings[layer] = find_scoring(self, layer, unwrap(attention), (q_norm, k_norm), self._hf)
+        return self._scorings[layer]
 
     def mlp_output_weights(self, layer: int) -> tuple[Float[Tensor, "d_mlp d_model"], Float[Tensor, " d_model"]]:
         """Return what each neuron of an MLP writes when it is 1, and the bias of its output; before a post-norm."""

@@ -61,20 +61,26 @@ def _windows(config: Any, n_layers: int) -> tuple[int | None, ...]:
 
 
 @torch.no_grad()
-def read_norm(module: Any, facts: ModelFacts) -> Norm:
+def read_norm(module: Any, facts: ModelFacts, width: int | None = None) -> Norm:
     """Write a norm module as a `Norm`, and check that it gives what the module gives.
+
+    Args:
+        module: the module.
+        facts: of the model that it belongs to.
+        width: of what it normalises; d_model by default, d_head for a QK-norm.
 
     Raises:
         UnsupportedModelError: no reading of its weights reproduces the module.
     """
     weight = getattr(module, "weight", None)
-    ones = torch.ones(facts.d_model)
+    width = facts.d_model if width is None else width
+    ones = torch.ones(width)
     bias = getattr(module, "bias", None)
     eps = float(
         next((e for n in ("eps", "variance_epsilon", "epsilon") if (e := getattr(module, n, None)) is not None), 0.0)
     )
     # Fixed, uneven numbers with a mean: they tell centring, gain and offset apart.
-    x = torch.linspace(-1.0, 3.0, facts.d_model).sin()[None] + 0.5
+    x = torch.linspace(-1.0, 3.0, width).sin()[None] + 0.5
     expected = module(x)
     gains = [ones] if weight is None else [weight.detach(), ones + weight.detach()]
     for gain in gains:

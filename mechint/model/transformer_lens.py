@@ -75,7 +75,7 @@ class TransformerLensModel(BridgeWeights):
         self._logit_scale = logit_scale(hf_model.config)
         self._block_output_length: int | None = None
         self._can_trim = False
-        self._norms, self._projections = {}, {}
+        self._norms, self._projections, self._scorings = {}, {}, {}
         self._probe()
 
     @functools.cached_property

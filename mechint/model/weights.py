@@ -10,29 +10,8 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Norm:
-    """A normalisation, written so that it can be frozen: `norm(x) = C x / scale(x) * gain + bias`."""
-
-    gain: Float[Tensor, " d_model"]
-    bias: Float[Tensor, " d_model"] | None
-    eps: float
-    centred: bool
-    """C subtracts the mean over d_model (LayerNorm); otherwise C is the identity (RMSNorm)."""
-
-    def centre(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        """Apply C."""
-        return x - x.mean(-1, keepdim=True) if self.centred else x
-
-    def scale(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch 1"]:
-        """Return what the norm divides by: the root mean square of C x."""
-        return (self.centre(x).pow(2).mean(-1, keepdim=True) + self.eps).sqrt()
-
-    def __call__(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        """Normalise."""
-        y = self.centre(x) / self.scale(x) * self.gain
-        return y if self.bias is None else y + self.bias
+from mechint.model.norms import Norm as Norm
+from mechint.model.scoring import Scoring
 
 
 @dataclass(frozen=True)
@@ -82,6 +61,15 @@ class Weights(ABC):
 
         Raises:
             UnsupportedModelError: they do not reproduce the block's own queries, keys and values.
+        """
+
+    @abstractmethod
+    def scoring(self, layer: int) -> Scoring:
+        """Return how a block turns queries and keys into attention.
+
+        Raises:
+            UnsupportedModelError: no reading of its modules gives the block's own attention (ALiBi, attention sinks,
+                frequencies that depend on the length of the text).
         """
 
     @abstractmethod

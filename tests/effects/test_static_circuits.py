@@ -6,8 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from mechint.effects.effective_embedding import KINDS, embedding_blocks, embedding_cosine
 from mechint.effects.static_circuits import effective_embedding, ov_outputs, own_token_ranks
+from mechint.errors import ConfigError
+from mechint.model.base import Logits
 from mechint.model.transformer_lens import TransformerLensModel
+from mechint.positions import everywhere
+from mechint.sites import Site
 from tests.families import FAMILIES, VOCAB, plain, tiny, tokenizer
 
 TOKENS = [3, 41, 7, 20, 8, 49]
@@ -160,3 +165,84 @@ def test_value_biases_and_the_bias_of_the_norm_are_left_out() -> None:
 
     torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-5)
     assert block.attn.c_attn.bias[64:].abs().max() > 0.1  # there was something to leave out
+
+
+def one_token_run(family: str, token: int) -> dict[str, Tensor]:
+    """What the plain model makes of a text of one token in block 0; GPT-2 without its position embedding."""
+    reference, seen = plain(family), {}
+    if family == "gpt2":
+        reference.transformer.wpe.weight.zero_()
+    body = reference.base_model
+    block = (body.layers if hasattr(body, "layers") else body.h)[0]
+    written = block.post_feedforward_layernorm if family.startswith("gemma") else block.mlp
+    block.register_forward_pre_hook(lambda _, args, kwargs: seen.update(embed=args[0][0, 0]), with_kwargs=True)
+    written.register_forward_hook(lambda _, args, out: seen.update(mlp0=out[0, 0]))
+    with torch.no_grad():
+        seen["block0"] = reference(torch.tensor([[token]]), output_hidden_states=True).hidden_states[1][0, 0]
+    return seen
+
+
+@pytest.mark.parametrize("kind", ["block0", "mlp0", "embed"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_kind_of_embedding_is_what_the_plain_model_has_there(family: str, kind: str) -> None:
+    rows = effective_embedding(tiny(family), TOKENS, kind)
+
+    for token, row in zip(TOKENS, rows, strict=True):
+        torch.testing.assert_close(row, one_token_run(family, token)[kind], rtol=1e-4, atol=1e-5)
+
+
+def test_the_embedding_of_gemma_is_scaled_as_it_enters_block_0() -> None:
+    table = plain("gemma3").model.embed_tokens.weight[TOKENS]
+
+    torch.testing.assert_close(effective_embedding(tiny("gemma3"), TOKENS, "embed"), table * 32**0.5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_stream_along_the_unembedding_is_the_logit(family: str) -> None:
+    model = tiny(family)
+    final, last = model.norm("final"), Site("resid_post", model.facts.n_layers - 1)
+    assert final is not None
+    stream = model.run([[0, 5, 9]], read=[last])[last]
+    logits = model.run([[0, 5, 9]], logits=Logits(at=everywhere, capped=False)).logits
+    assert logits is not None
+
+    along = stream @ effective_embedding(model, EVERY, "unembed").T / final.scale(stream)
+
+    constant = model.output_bias(slice(None))
+    if final.bias is not None:
+        constant = constant + model.unembedding(slice(None)) @ final.bias
+    torch.testing.assert_close(along + constant, logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_embeddings_in_blocks_are_the_whole_in_order(kind: str) -> None:
+    model = tiny("gemma2")
+    whole = effective_embedding(model, EVERY[::-1], kind)
+
+    for block in (1, 7):
+        pieces = [found[kind] for found in embedding_blocks(model, EVERY[::-1], [kind], block)]
+        assert max(map(len, pieces)) == block
+        torch.testing.assert_close(torch.cat(pieces), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_the_cosine_is_that_of_embedding_and_effective_embedding() -> None:
+    model = tiny("gemma3")
+    runs = [one_token_run("gemma3", token) for token in TOKENS]
+    expected = torch.stack([run["embed"] @ run["block0"] / run["embed"].norm() / run["block0"].norm() for run in runs])
+
+    torch.testing.assert_close(embedding_cosine(model, TOKENS), expected, rtol=1e-4, atol=1e-5)
+    assert expected.max() - expected.min() > 0.01
+
+
+def test_embeddings_that_are_not_there_are_refused() -> None:
+    model = tiny("llama")
+
+    with pytest.raises(ConfigError, match=r"\['block1'\]. Expected some of block0, mlp0, embed, unembed"):
+        effective_embedding(model, TOKENS, "block1")
+    with pytest.raises(ConfigError, match="none given"):
+        next(iter(embedding_blocks(model, TOKENS, [])))
+    with pytest.raises(ConfigError, match="Embeddings of 0 tokens"):
+        effective_embedding(model, [])
+    for token in (-1, VOCAB):
+        with pytest.raises(ConfigError, match="Expected 0 to 49"):
+            effective_embedding(model, [3, token], "unembed")

@@ -10,6 +10,7 @@ from torch import Tensor
 from mechint.errors import InterventionError, NeverFiredError, PositionError, SiteError
 from mechint.interventions import add, project_out, replace, resample, zero
 from mechint.model.base import Logits, Restart
+from mechint.model.bridge_weights import unwrap
 from mechint.model.prefixes import PrefixTree, count_prefixes
 from mechint.model.transformer_lens import TransformerLensModel
 from mechint.positions import TokenBatch, everywhere, prompt, rows, tokens
@@ -617,7 +618,7 @@ def test_nothing_is_left_behind_when_a_run_fails_half_way(family: str) -> None:
         model.run(EVEN, read=["L1.z", "final_norm"], write=wrong, from_=Restart(1, stream))
 
     assert hooks_of(model) == 0
-    assert not any("forward" in model._unwrap(block).__dict__ for block in model._bridge.blocks)
+    assert not any("forward" in unwrap(block).__dict__ for block in model._bridge.blocks)
     assert torch.equal(logits_of(model, EVEN), clean)
 
 
@@ -641,7 +642,7 @@ def test_a_run_leaves_the_users_own_hooks_alone(family: str) -> None:
 
 def test_a_forward_that_somebody_else_put_there_is_there_again_after_a_restart() -> None:
     model = TransformerLensModel(plain("llama"), tokenizer(), name="own")
-    block = model._unwrap(model._bridge.blocks[0])
+    block = unwrap(model._bridge.blocks[0])
     own = block.forward = type(block).forward.__get__(block)
 
     model.run(EVEN, from_=Restart(1, STREAM))

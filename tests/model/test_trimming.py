@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mechint.interventions import zero
+from mechint.model.bridge_weights import unwrap
 from mechint.model.base import Logits
 from mechint.model.trimming import common_places, only_at
 from mechint.positions import everywhere, prompt
@@ -15,7 +16,7 @@ ROWS = [*random_rows(2, 7), *random_rows(1, 5, seed=3)]
 
 def tokens_through_last_mlp(family: str, **how: object) -> int:
     model = tiny(family)
-    mlp = model._unwrap(model._bridge.blocks[-1].mlp)
+    mlp = unwrap(model._bridge.blocks[-1].mlp)
     seen: list[int] = []
     # Behind the cut, which is a hook too: hooks run in the order in which they are made.
     original = mlp.forward
