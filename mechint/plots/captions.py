@@ -11,8 +11,7 @@ _REPAIR = {
     ),
 }
 
-CAPTIONS: dict[str, dict[str, str]] = {
-    "copy_suppression": {
+_SCAN: dict[str, str] = {
         "score_map": (
             "Every head of the model: the darker the rust, the further the head lowers the target through its "
             "attention to the target's earlier occurrence; rings mark heads that meet every criterion."
@@ -38,16 +37,126 @@ CAPTIONS: dict[str, dict[str, str]] = {
             "What the head's OV circuit alone, without attention, does to the token it reads: far right of chance on "
             "the left, and far left of chance on the right, mean that it pushes that very token down."
         ),
-    },
+}
+
+_CSPA: dict[str, str] = {
+    "rules": (
+        "Copy suppression explains the head as far as the rust point lies from 0 and from the grey controls; a high "
+        "score of the QK half alone says only that the head looks at few tokens, and a copying head has it too."
+    ),
+    "buckets": (
+        "Positions sorted by how much they need the head, means over each hundredth: rust near 0 where copy "
+        "suppression accounts for what the head does, on the dashed line where it does not."
+    ),
+}
+
+_EVIDENCE: dict[str, str] = {
+        "three_steps": (
+            "Where the head's loss would hurt most, a copy suppressor looks at a content word that the model was about "
+            "to repeat, and lowers that very word; rust far above grey on the right means that it does all three."
+        ),
+        "dynamic_ranks": (
+            "Each edge from a position to one that the head attends to: at rank 0 no token of the whole vocabulary is "
+            "lowered more than the attended one; a head that does nothing of the kind spreads over the far right."
+        ),
+        "loss_effects": (
+            "A positive change of the loss means that the head helped; what remains under “indirect” is due to later "
+            "components that answer it, and the random direction shows what any change of that size does."
+        ),
+}
+
+CAPTIONS: dict[str, dict[str, str]] = {
+    "copy_suppression": _SCAN,
     "direct_effects": {
         "direct_effect_map": "Every head of the model, coloured by what it writes along the target's direction.",
         "direct_effects": "The components that write most for or against the target; blue raises it, rust lowers it.",
     },
     "ablation": {"ablations": "The change of the logit when a component is ablated; left of zero it was needed."},
     "self_repair": _REPAIR,
+    "self_repair_on_text": {
+        "effect_and_change": (
+            "Each point is a component, on the tokens where it writes most; the vertical distance from the dashed line "
+            "is self-repair, and a point above the line lost less than it wrote."
+        ),
+        "share_by_depth": (
+            "The black line is what the rest of the model puts back of a layer's heads; only where it lies above the "
+            "dotted control is more put back than of any output that happens to fit the next token."
+        ),
+        "parts_by_layer": (
+            "Direct effect before and after ablation (greys), and the three parts of what is put back; the parts add "
+            "up to the self-repair."
+        ),
+        "norm_ratio": (
+            "The final norm divides by the length of the stream; where a head made up much of it, ablating the head "
+            "shortens the stream, and everything left counts for more."
+        ),
+        "tokens": (
+            "Self-repair is noisy: on the dashed line all of the direct effect is put back, at 0 nothing is, and below "
+            "0 the loss is made worse."
+        ),
+        "mlp_erasure": (
+            "Top: how much of the repair the last MLP does, and how many of its neurons matter. Bottom: the five "
+            "neurons that rise most against the whole MLP, chosen under the same ablation and under another (the fair "
+            "one), and the top neuron before and after; above the dashed line and left of 0 it erased, and erases less."
+        ),
+        "compensation": (
+            "At 1 the logit falls by what the layer wrote; below 1 later layers make some of it good (Hydra effect)."
+        ),
+    },
+    "cspa": _CSPA,
+    "copy_suppression_study": {
+        "evidence": (
+            "Each line of evidence that is a share, for each chosen head: rust far from its grey control, with intervals "
+            "that do not meet, is evidence; the table has those in logits and nats as well."
+        ),
+        **_SCAN,
+        "cspa_map": (
+            "Every head of the model on the texts: rust where copy suppression accounts for what the head does to "
+            "predictions, white where it accounts for nothing of it; rings mark heads that meet the criteria of CSPA."
+        ),
+        **_CSPA,
+        **_EVIDENCE,
+        "qk_grid": (
+            "Small numbers: the head attends to the very token that its query stands for. Look at the column “after "
+            "block 0” of the row “unembedding”: what the head sees of a token, asked for by a prediction of it."
+        ),
+    },
+    "calibration": {
+        "overconfidence_map": (
+            "Every head of the model, coloured by the over-confidence that it adds; blue heads keep the model from "
+            "being surer than it is right."
+        ),
+        "entropy_marginal_map": (
+            "Every head of the model, coloured by how much less certain the model's predictions are because of it."
+        ),
+        "entropy_difference_map": (
+            "The same, measured on what the stream before the head would predict, with the head's own term alone added."
+        ),
+        "reliability": (
+            "Points on the dashed line are right as often as they claim; below it the model is over-confident."
+        ),
+    },
     "logit_lens": {
         "rank": "Where the target stands among all tokens if the model stopped at this layer; higher up is better.",
         "logit": "The target's logit if the model stopped at this layer.",
+    },
+    "ioi_self_repair": {
+        "share": (
+            "How much of the name movers' loss each negative head puts back, by a change of its own direct effect; the "
+            "grey bar is what other heads of the same layers do on average in their place."
+        ),
+        "before_after": (
+            "Points on the dashed line do the same with and without the name movers; negative heads that rise above "
+            "it were held down by what the movers write."
+        ),
+        "interventions": (
+            "If a head changes as much when only the target's direction (IO) of the movers' output is removed as when "
+            "all of it is, that direction is what it answers to; bold heads are the negative ones."
+        ),
+        "queries": (
+            "The same question asked of the query alone: a head that moves off the dashed line decides where to look "
+            "by that part of the movers' output."
+        ),
     },
 }
 """By kind of finding and name of figure; the names are those of `figures.FIGURES`."""

@@ -11,10 +11,15 @@ import plotly.graph_objects as go
 from mechint.errors import OutputError
 from mechint.plots import (
     figures_attention,
+    figures_cspa,
     figures_effects,
+    figures_evidence,
     figures_heads,
+    figures_ioi,
     figures_repair,
     figures_scatter,
+    figures_self_repair,
+    figures_tokens,
 )
 
 Draw = Callable[[Mapping[str, pd.DataFrame]], go.Figure | None]
@@ -37,7 +42,46 @@ FIGURES: dict[str, dict[str, Draw]] = {
     },
     "ablation": {"ablations": figures_effects.ablations},
     "self_repair": _REPAIR,
+    "self_repair_on_text": {
+        "effect_and_change": figures_self_repair.effect_and_change,
+        "share_by_depth": figures_self_repair.share_by_depth,
+        "parts_by_layer": figures_self_repair.parts_by_layer,
+        "norm_ratio": figures_tokens.norm_ratio,
+        "tokens": figures_tokens.tokens,
+        "mlp_erasure": figures_tokens.erasure,
+        "compensation": figures_self_repair.compensation,
+    },
+    "cspa": {"rules": figures_cspa.cspa_rules, "buckets": figures_cspa.cspa_buckets},
+    "copy_suppression_study": {
+        "evidence": figures_cspa.evidence,
+        "score_map": figures_heads.score_map,
+        "cspa_map": figures_cspa.cspa_map,
+        "rules": figures_cspa.cspa_rules,
+        "buckets": figures_cspa.cspa_buckets,
+        "three_steps": figures_evidence.three_steps,
+        "scores": figures_heads.scores,
+        "anti_induction": figures_scatter.induction_scatter,
+        "own_token": figures_heads.own_token,
+        "qk_grid": figures_cspa.qk_grid,
+        "dynamic_ranks": figures_evidence.dynamic_ranks,
+        "loss_effects": figures_evidence.loss_effects,
+        "attention": figures_attention.attention,
+        "direct_effect_and_ablation": figures_scatter.repair_scatter,
+        **_REPAIR,
+    },
+    "calibration": {
+        "overconfidence_map": figures_evidence.overconfidence_map,
+        "entropy_marginal_map": figures_evidence.entropy_marginal_map,
+        "entropy_difference_map": figures_evidence.entropy_difference_map,
+        "reliability": figures_evidence.reliability,
+    },
     "logit_lens": {"rank": figures_effects.lens_rank, "logit": figures_effects.lens_logit},
+    "ioi_self_repair": {
+        "share": figures_ioi.share,
+        "before_after": figures_ioi.before_after,
+        "interventions": figures_ioi.interventions,
+        "queries": figures_ioi.queries,
+    },
 }
 """By kind of finding and name of figure: the function that draws it."""
 
