@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mechint.effects.findings import direct_effects as direct_effects
     from mechint.effects.findings import logit_lens as logit_lens
     from mechint.effects.findings import self_repair as self_repair
+    from mechint.effects.patching import path_patch as path_patch
     from mechint.model.base import Logits as Logits
     from mechint.model.base import Model as Model
     from mechint.model.base import Restart as Restart
@@ -34,7 +35,12 @@ if TYPE_CHECKING:
     from mechint.positions import generated as generated
     from mechint.positions import prompt as prompt
     from mechint.positions import tokens as tokens
+    from mechint.probes.confidence import calibration as calibration
+    from mechint.probes.copy_suppression.cspa_findings import cspa as cspa
+    from mechint.probes.copy_suppression.ioi_repair import ioi_self_repair as ioi_self_repair
     from mechint.probes.copy_suppression.scan import copy_suppression as copy_suppression
+    from mechint.probes.copy_suppression.study import copy_suppression_study as copy_suppression_study
+    from mechint.probes.self_repair.on_text import self_repair_on_text as self_repair_on_text
     from mechint.results import Findings as Findings
     from mechint.sites import Site as Site
 
@@ -47,18 +53,24 @@ _HOMES: dict[str, str] = {
     "Site": "mechint.sites:Site",
     "ablate_heads": "mechint.effects.findings:ablate_heads",
     "after": "mechint.positions:after",
+    "calibration": "mechint.probes.confidence:calibration",
     "copy_suppression": "mechint.probes.copy_suppression.scan:copy_suppression",
+    "copy_suppression_study": "mechint.probes.copy_suppression.study:copy_suppression_study",
+    "cspa": "mechint.probes.copy_suppression.cspa_findings:cspa",
     "direct_effects": "mechint.effects.findings:direct_effects",
     "errors": "mechint.errors",
     "everywhere": "mechint.positions:everywhere",
     "generated": "mechint.positions:generated",
     "interventions": "mechint.interventions",
+    "ioi_self_repair": "mechint.probes.copy_suppression.ioi_repair:ioi_self_repair",
     "load": "mechint.organisms:load",
     "logit_lens": "mechint.effects.findings:logit_lens",
+    "path_patch": "mechint.effects.patching:path_patch",
     "positions": "mechint.positions",
     "prompt": "mechint.positions:prompt",
     "prompts": "mechint.prompts",
     "self_repair": "mechint.effects.findings:self_repair",
+    "self_repair_on_text": "mechint.probes.self_repair.on_text:self_repair_on_text",
     "tokens": "mechint.positions:tokens",
     "wrap": "mechint.model.loading:wrap",
 }

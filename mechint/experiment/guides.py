@@ -11,9 +11,34 @@ GUIDES: dict[str, tuple[str, ...]] = {
         "Brackets hold 95 % intervals. An interval that includes 0 is no evidence of an effect; many heads were "
         "tested, so p-values are corrected for that.",
     ),
+    "copy_suppression_study": (
+        "A copy-suppression head attends to an earlier occurrence of a token that is about to be predicted, and lowers "
+        "its logit. All heads are scanned on two-name sentences; those with the largest scores are then examined on "
+        "texts that played no part in choosing them.",
+        "CSPA: the head is mean-ablated on the direct path, except for what copy suppression would do: only sources "
+        "whose token is predicted, only along that token's direction, only downwards. The score is the share of the "
+        "head's effect on predictions (KL) that this keeps. Controls keep as much along a random other token of the "
+        "text, along a shuffled vocabulary, or upwards.",
+        "Every line of the table is one question about one head, its number beside that of a control. “QK only” is "
+        "shown because papers show it; it is high for a head that copies, too, and is no evidence by itself.",
+        "Brackets hold 95 % intervals over clusters of documents or sentences. The page tokens.html beside this one "
+        "shows, token by token, where each head looks, what it lowers, and how the loss changes without it.",
+    ),
     "self_repair": (
         "Self-repair is the change of the logit on ablation minus the change of the ablated component's own direct "
         "effect. Brackets hold 95 % intervals.",
+    ),
+    "self_repair_on_text": (
+        "At every token, a component's direct effect is what it writes to the logit of the token that follows. When it "
+        "is ablated the logit often changes less, because later heads and MLPs answer, and because the final norm "
+        "rescales a shorter stream. Self-repair is that difference, and its three parts add up to it exactly.",
+        "Most tokens need no single head. “Condensed” averages are over the few with the largest direct effect. A "
+        "direct effect can be large by luck, and luck is “repaired” too; so each condensed share stands beside that of "
+        "a chance fit: the same component with the output of unrelated documents, chosen by the same rule. Only the "
+        "difference speaks for repair of what the component does.",
+        "Ratios differ with the order of averaging, so each is named: ratio of means, mean over heads, mean of ratios, "
+        "and the mean of ratios cut to 0 to 1, which noise alone makes positive.",
+        "Brackets hold 95 % intervals over clusters of documents, with the chosen tokens held fixed.",
     ),
 }
 

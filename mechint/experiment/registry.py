@@ -29,7 +29,59 @@ def _copy_suppression(model: Any, prompts: Any, settings: Any, seed: int) -> Ana
     return CopySuppressionScan(model, prompts, settings, seed)
 
 
+def _text_repair_settings() -> type:
+    from mechint.probes.self_repair.settings import TextRepairSettings
+
+    return TextRepairSettings
+
+
+def _text_repair(model: Any, prompts: Any, settings: Any, seed: int) -> Analysis:
+    from mechint.probes.self_repair.on_text import TextRepairAnalysis
+
+    return TextRepairAnalysis(model, prompts, settings, seed)
+
+
+def _study_settings() -> type:
+    from mechint.probes.copy_suppression.study_settings import StudySettings
+
+    return StudySettings
+
+
+def _study(model: Any, prompts: Any, settings: Any, seed: int) -> Analysis:
+    from mechint.probes.copy_suppression.study import CopySuppressionStudy
+
+    return CopySuppressionStudy(model, prompts, settings, seed)
+
+
+def _ioi_repair_settings() -> type:
+    from mechint.probes.copy_suppression.ioi_settings import IOIRepairSettings
+
+    return IOIRepairSettings
+
+
+def _ioi_repair(model: Any, prompts: Any, settings: Any, seed: int) -> Analysis:
+    from mechint.probes.copy_suppression.ioi_repair import IOISelfRepair
+
+    return IOISelfRepair(model, prompts, settings, seed)
+
+
+def _calibration_settings() -> type:
+    from mechint.probes.confidence_settings import CalibrationSettings
+
+    return CalibrationSettings
+
+
+def _calibration(model: Any, prompts: Any, settings: Any, seed: int) -> Analysis:
+    from mechint.probes.confidence import CalibrationAnalysis
+
+    return CalibrationAnalysis(model, prompts, settings, seed)
+
+
 ANALYSES: dict[str, AnalysisKind] = {
     "copy_suppression": AnalysisKind(_copy_suppression_settings, _copy_suppression),
+    "copy_suppression_study": AnalysisKind(_study_settings, _study),
+    "ioi_self_repair": AnalysisKind(_ioi_repair_settings, _ioi_repair),
+    "calibration": AnalysisKind(_calibration_settings, _calibration),
+    "self_repair_on_text": AnalysisKind(_text_repair_settings, _text_repair),
 }
 """By name, as in `analysis = "copy_suppression"`."""

@@ -20,7 +20,9 @@ from mechint.experiment.manifest import Manifest
 from mechint.experiment.saved import read_back
 from mechint.results import Findings
 
-FILE = "report.html"
+FILE, TOKENS_FILE = "report.html", "tokens.html"
+TOKENS = "tokens"
+"""Name of the table that the token explorer shows."""
 TOP_ROWS, EXAMPLES = 15, 8
 _COMMANDS = (
     ("Measure again", "mechint run experiment.toml --out ../again"),
@@ -41,10 +43,23 @@ def write_report(folder: Path, findings: Findings, manifest: Manifest) -> Path:
     drawn = figures.draw(findings.kind, findings.tables) if findings.kind in figures.FIGURES else {}
     for name, text in (figures_html.pages(drawn) if drawn else {}).items():
         write_atomic(folder / "figures" / name, text)
+    if explorer := tokens_page(findings, manifest):
+        write_atomic(folder / TOKENS_FILE, explorer)
     fragments = {name: figures_html.fragment(figure, name) for name, figure in drawn.items()}
     script = figures_html.plotly_javascript() if drawn else ""
     write_atomic(folder / FILE, render(findings, manifest, fragments, script))
     return folder / FILE
+
+
+def tokens_page(findings: Findings, manifest: Manifest) -> str:
+    """Return the token explorer, where the findings hold what it shows; nothing otherwise."""
+    tokens = findings.tables.get(TOKENS)
+    if tokens is None or tokens.empty or "attention" not in tokens:
+        return ""
+    from mechint.plots import token_explorer
+
+    about = f"{manifest['experiment']['model']} · {manifest['data']['name']} · {manifest['created']}"
+    return token_explorer.page(tokens, manifest["experiment"]["question"], about=about)
 
 
 def render(findings: Findings, manifest: Manifest, fragments: Mapping[str, str], script: str) -> str:
@@ -121,6 +136,8 @@ def _tables(findings: Findings, manifest: Manifest) -> dict[str, Any]:
         "marked": [bool(flag is True or str(flag) == "True") for flag in flags],
         "order": title(order) if order is not None and order in main else None,
         "criteria": _some(tables.get("criteria")),
+        "evidence": _evidence(tables.get("evidence")),
+        "tokens_file": TOKENS_FILE if "attention" in tables.get(TOKENS, ()) else None,
         "examples": shown(prompts.head(EXAMPLES)) if prompts is not None and not prompts.empty else None,
         "expected": _some(compared),
         "definitions": _definitions(tables),
@@ -130,6 +147,14 @@ def _tables(findings: Findings, manifest: Manifest) -> dict[str, Any]:
 
 def _some(table: pd.DataFrame | None) -> Shown | None:
     return None if table is None or table.empty else shown(table)
+
+
+def _evidence(table: pd.DataFrame | None) -> list[tuple[str, Shown]]:
+    """Return the lines of evidence, a table for each head."""
+    if table is None or table.empty:
+        return []
+    columns = ["question", "measure", "unit", "value", "control_value", "control", "n"]
+    return [(str(label), shown(own, columns)) for label, own in table.groupby("label", sort=False)]
 
 
 def _captioned(kind: str, fragments: Mapping[str, str]) -> list[tuple[str, str, str]]:

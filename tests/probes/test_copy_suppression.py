@@ -316,7 +316,7 @@ def test_the_attention_that_is_shown_is_a_pattern_and_marks_the_target(found: Fi
         ({"ablation": "noise"}, "Expected one of zero, mean, resample"),
         ({"ov_rows": 0}, "ov_rows = 0. Expected at least 1"),
         ({"top": -1}, "top = -1"),
-        ({"tops": 3}, "'tops' is not a setting of the scan. There are: ablation, ov_rows"),
+        ({"tops": 3}, "'tops' is not a setting here. There are: ablation, ov_rows"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(

@@ -24,6 +24,7 @@ from mechint.positions import prompt
 from mechint.probes.copy_suppression import measures, summary
 from mechint.probes.copy_suppression.criteria import LEAST_PROMPTS, criteria_table
 from mechint.probes.copy_suppression.settings import ScanSettings
+from mechint.probes.keywords import settings_from
 from mechint.prompts import PromptSet, RepeatedTokens, repeated_tokens
 from mechint.results import Findings, Unit, complete
 from mechint.sites import Site, head_label, parse_head
@@ -107,7 +108,7 @@ class CopySuppressionScan:
         """Turn all rows into tables and a verdict."""
         facts = self._model.facts
         heads = summary.heads_table(facts, raw, self._task.clusters, self._seed)
-        tables = {"heads": heads}
+        tables = {"heads": heads, "overview": summary.overview(heads)}
         parts = pd.DataFrame()
         if "repair" in raw:
             tables["repair"], parts = repair_tables(raw["repair"], self._task.clusters, self._seed)
@@ -265,9 +266,5 @@ def copy_suppression(
         ConfigError: an unknown or impossible setting.
         PromptError: a prompt that cannot be used.
     """
-    known = ScanSettings.__dataclass_fields__
-    for name in settings:
-        if name not in known:
-            raise ConfigError(f"{name!r} is not a setting of the scan. There are: {', '.join(known)}.")
-    chosen = ScanSettings(**settings)  # pyright: ignore[reportArgumentType]
+    chosen = settings_from(ScanSettings, settings)
     return complete(CopySuppressionScan(model, prompts, chosen, seed), progress)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from mechint.model.base import ModelFacts
 from mechint.probes.copy_suppression.criteria import LEAST_PROMPTS, OV_CRITERION, judge
+from mechint.probes.copy_suppression.words import interval, listed, number
 from mechint.sites import head_label
 from mechint.statistics import bootstrap_mean, bootstrap_median, holm, sign_flip_test, wilson
 
@@ -96,6 +97,20 @@ def _add_ov(table: pd.DataFrame, rows: Any, facts: ModelFacts, seed: int) -> Non
     table["ov_ties"] = ties.astype(int)
 
 
+def overview(heads: pd.DataFrame) -> pd.DataFrame:
+    """Return one row about the whole model, to be compared with what is known of it."""
+    score: Any = heads["cs_score"]
+    largest = None if score.isna().all() else heads["label"].iloc[int(score.argmax())]
+    return pd.DataFrame(
+        {
+            "n_heads": [len(heads)],
+            "n_suppressing": [int(heads["suppresses"].sum())],
+            "largest_cs_score": [float(score.max())],
+            "largest_label": [largest],
+        }
+    )
+
+
 def verdict(model: str, data: str, heads: Any, parts: pd.DataFrame) -> str:
     """Say in plain words whether this model has copy-suppression heads on this data."""
     n_prompts, n_with = int(heads["n_prompts"].iloc[0]), int(heads["n_with_target"].max())
@@ -112,45 +127,31 @@ def verdict(model: str, data: str, heads: Any, parts: pd.DataFrame) -> str:
         best = ranked.iloc[0]
         return (
             f"None found: no head of {model} meets {called}. The one with the largest CS score, {best['label']} "
-            f"({_interval(best, 'cs_score')} logits), fails: {best['failed']}."
+            f"({interval(best, 'cs_score')} logits), fails: {best['failed']}."
         )
     count = f"{len(found)} of {len(heads)} heads of {model} {'meets' if len(found) == 1 else 'meet'}"
     top = found.iloc[0]
     sentences = [
         f"{count} {called}: {', '.join(found['label'])}.",
         f"The strongest, {top['label']}, attends to the target's earlier occurrence (weight {top['attention']:.2f}), "
-        f"and that one edge lowers the target's logit by {_interval(top, 'cs_score')} (a random other token's by "
-        f"{_interval(top, 'cs_control')}); the attended token is among the 5 % most lowered of the vocabulary for "
+        f"and that one edge lowers the target's logit by {interval(top, 'cs_score')} (a random other token's by "
+        f"{interval(top, 'cs_control')}); the attended token is among the 5 % most lowered of the vocabulary for "
         f"{top['ov_bottom_share']:.0%} of {int(top['ov_rows'])} sampled tokens.",
         f"Ablating it ({top['ablation']}) changes the {top['metric']} by "
-        f"{_interval(top, 'ablation_effect', signed=True)}.",
+        f"{interval(top, 'ablation_effect', signed=True)}.",
     ]
     if near := ranked[(ranked["failed"] == OV_CRITERION)]["label"].tolist():
         sentences.append(
-            f"{_listed(near)} {'lowers' if len(near) == 1 else 'lower'} the target as specifically here, but "
+            f"{listed(near)} {'lowers' if len(near) == 1 else 'lower'} the target as specifically here, but "
             "the static OV circuit does not do so for most tokens."
         )
     if not parts.empty and top["label"] in set(parts["ablated"]):
         mine = parts[parts["ablated"] == top["label"]].set_index("part")
         total = mine.loc["total"]
-        split = ", ".join(f"{part} {_number(mine.loc[part, 'repair'])}" for part in ("heads", "MLPs", "final norm"))
+        split = ", ".join(f"{part} {number(mine.loc[part, 'repair'])}" for part in ("heads", "MLPs", "final norm"))
         sentences.append(
             f"On the {int(total['n_prompts'])} prompts kept for this, its own direct effect changes it by "
-            f"{_number(total['direct_effect_change'])}, and the rest of the model adds "
-            f"{_interval(total, 'repair', signed=True)} ({split}): together {_number(total['logit_change'])}."
+            f"{number(total['direct_effect_change'])}, and the rest of the model adds "
+            f"{interval(total, 'repair', signed=True)} ({split}): together {number(total['logit_change'])}."
         )
     return " ".join(sentences)
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _interval(row: pd.Series, name: str, signed: bool = False) -> str:
-    value, low, high = (_number(row[f"{name}{end}"], signed) for end in ("", "_low", "_high"))
-    return f"{value} [{low}, {high}]"
-
-
-def _number(value: Any, signed: bool = True) -> str:
-    """Write two decimals, and never a negative zero."""
-    return format(round(value, 2) + 0.0, "+.2f" if signed else ".2f")
