@@ -16,39 +16,9 @@ from mechint.effects.ablation import Component, baseline_sites
 from mechint.effects.baselines import Baseline, mean_baseline, resample_baseline
 from mechint.effects.documents import Documents
 from mechint.effects.kinds import require_kind
-from mechint.errors import ConfigError, InterventionError
+from mechint.errors import InterventionError
 from mechint.model.base import Model
 from mechint.statistics import generator
-
-
-def destinations(documents: Documents, per_document: int | None = None, seed: int = 0) -> Int[Tensor, "batch at"]:
-    """Choose the positions to look at: all but the first, which is no destination, and the last, which has no next.
-
-    Args:
-        documents: the documents.
-        per_document: how many of each to draw; None for all. What is drawn depends on a document's id alone.
-        seed: of the draw.
-
-    Raises:
-        ConfigError: more positions than there are, or none.
-
-    Examples:
-        >>> texts = Documents(("a", "b"), ("a", "b"), torch.tensor([[0, 5, 5, 6], [0, 7, 8, 9]]))
-        >>> destinations(texts).tolist()
-        [[1, 2], [1, 2]]
-    """
-    every = torch.arange(1, documents.length - 1)
-    if per_document is None or per_document == len(every):
-        return every.repeat(len(documents), 1)
-    if not 1 <= per_document < len(every):
-        raise ConfigError(
-            f"{per_document} positions a document: documents of {documents.length} tokens have 1 to {len(every)}."
-        )
-    drawn = [
-        sorted(generator(seed, "destinations", name).choice(every.numpy(), size=per_document, replace=False).tolist())
-        for name in documents.ids
-    ]
-    return torch.tensor(drawn)
 
 
 def resample_order(n: int, draws: int, seed: int = 0) -> Int[Tensor, "resample batch"]:

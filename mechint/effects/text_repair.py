@@ -31,7 +31,8 @@ from mechint.effects.baselines import Baseline
 from mechint.effects.documents import Documents
 from mechint.effects.head_outputs import rows_of as as_batch
 from mechint.effects.layout import Layout
-from mechint.effects.text_ablation import TextAblation, destinations
+from mechint.effects.sampling import destinations
+from mechint.effects.text_ablation import TextAblation
 from mechint.errors import PositionError
 from mechint.model.base import Model, Run
 from mechint.positions import Positions, TokenBatch

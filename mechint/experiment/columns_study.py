@@ -20,7 +20,10 @@ STUDY: dict[str, tuple[str, str]] = {
     "cspa_kl_ablated": ("nats", "Mean KL of mean-ablating the head along the direct path, on texts."),
     "cspa_defined": ("yes or no", "Whether the head does anything on the texts, so that there is a score."),
     **{f"cspa_{name}": ("share", f"The same score with {words}: a control.") for name, words in _CONTROLS.items()},
-    "cspa_explained": ("yes or no", "Whether the criteria of CSPA are met: copy suppression explains most of the head."),
+    "cspa_explained": (
+        "yes or no",
+        "Whether the criteria of CSPA are met: it explains most of what the head does.",
+    ),
     "qk_rank_median": (
         "tokens, 0 to d_vocab",
         "Place of a token's own key among all keys, for a query that stands for it; 0: attended most. Median.",

@@ -1,4 +1,4 @@
-"""Small models whose mechanism is known, because it was planted; and the door through which every model is loaded."""
+"""Small models with a known mechanism, planted or learned; and the door through which every model is loaded."""
 
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +22,26 @@ ORGANISMS: dict[str, tuple[str, dict[str, bool], str]] = {
         "mechint.organisms.copy_suppression",
         {"planted": False},
         "the same with random numbers in L1H2: no copy suppression",
+    ),
+    "self-repair": (
+        "mechint.organisms.self_repair",
+        {"planted": True},
+        "2-block GPT-2, written by hand: mover L0H0, whose loss L1H1 (suppressor) and L1H2 (backup) repair",
+    ),
+    "self-repair-unplanted": (
+        "mechint.organisms.self_repair",
+        {"planted": False},
+        "the same, but L1H1 and L1H2 read nothing of the mover: no repair",
+    ),
+    "trained-copy-suppression": (
+        "mechint.organisms.trained",
+        {"rule": True},
+        "2-block GPT-2, trained where a noun rarely comes twice: heads of its last block learned copy suppression",
+    ),
+    "trained-no-suppression": (
+        "mechint.organisms.trained",
+        {"rule": False},
+        "the same, trained where mention makes no difference: no copy suppression",
     ),
 }
 """By name: the module that builds it, with which arguments, and what is in it."""

@@ -1,6 +1,7 @@
-"""The vocabulary of the organisms: the words of the two-name prompts, one token each."""
+"""The vocabulary of the written organisms: the words of the two-name prompts, one token each."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from mechint.prompts.ioi import NAMES, PLACES, TEMPLATES, THINGS
@@ -15,11 +16,15 @@ def vocabulary() -> list[str]:
     return [BOS, UNKNOWN, *NAMES, *fillers]
 
 
-def word_tokenizer() -> Any:
-    """Return a transformers tokenizer that makes one token of each word and punctuation mark."""
+def word_tokenizer(known: Sequence[str] | None = None) -> Any:
+    """Return a transformers tokenizer that makes one token of each word and punctuation mark.
+
+    Args:
+        known: the words, the two special tokens among them; by default `vocabulary()`.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary())}, unk_token=UNKNOWN))
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known or vocabulary())}, unk_token=UNKNOWN))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     return PreTrainedTokenizerFast(tokenizer_object=words, bos_token=BOS, unk_token=UNKNOWN)

@@ -12,31 +12,31 @@ _REPAIR = {
 }
 
 _SCAN: dict[str, str] = {
-        "score_map": (
-            "Every head of the model: the darker the rust, the further the head lowers the target through its "
-            "attention to the target's earlier occurrence; rings mark heads that meet every criterion."
-        ),
-        "scores": (
-            "A head suppresses copies when its point lies right of zero and clear of its own control (grey), which "
-            "is the same measurement on a random token of the same prompt; ◯ marks heads that meet every criterion."
-        ),
-        "attention": (
-            "How the attention of a top head, looking from the place where it suppresses, is spread over the prompt's "
-            "tokens; a copy suppressor looks at the target (rust)."
-        ),
-        "direct_effect_and_ablation": (
-            "Each point is a head; the vertical distance from the dashed line is what the rest of the model put back "
-            "(self-repair), and on the line nothing was."
-        ),
-        **_REPAIR,
-        "anti_induction": (
-            "Heads at the upper right lower repeats both in these prompts and in meaningless random repeats, so "
-            "their suppression does not depend on the meaning of the text."
-        ),
-        "own_token": (
-            "What the head's OV circuit alone, without attention, does to the token it reads: far right of chance on "
-            "the left, and far left of chance on the right, mean that it pushes that very token down."
-        ),
+    "score_map": (
+        "Every head of the model: the darker the rust, the further the head lowers the target through its "
+        "attention to the target's earlier occurrence; rings mark heads that meet every criterion."
+    ),
+    "scores": (
+        "A head suppresses copies when its point lies right of zero and clear of its own control (grey), which "
+        "is the same measurement on a random token of the same prompt; ◯ marks heads that meet every criterion."
+    ),
+    "attention": (
+        "How the attention of a top head, looking from the place where it suppresses, is spread over the prompt's "
+        "tokens; a copy suppressor looks at the target (rust)."
+    ),
+    "direct_effect_and_ablation": (
+        "Each point is a head; the vertical distance from the dashed line is what the rest of the model put back "
+        "(self-repair), and on the line nothing was."
+    ),
+    **_REPAIR,
+    "anti_induction": (
+        "Heads at the upper right lower repeats both in these prompts and in meaningless random repeats, so "
+        "their suppression does not depend on the meaning of the text."
+    ),
+    "own_token": (
+        "What the head's OV circuit alone, without attention, does to the token it reads: far right of chance on "
+        "the left, and far left of chance on the right, mean that it pushes that very token down."
+    ),
 }
 
 _CSPA: dict[str, str] = {
@@ -51,18 +51,18 @@ _CSPA: dict[str, str] = {
 }
 
 _EVIDENCE: dict[str, str] = {
-        "three_steps": (
-            "Where the head's loss would hurt most, a copy suppressor looks at a content word that the model was about "
-            "to repeat, and lowers that very word; rust far above grey on the right means that it does all three."
-        ),
-        "dynamic_ranks": (
-            "Each edge from a position to one that the head attends to: at rank 0 no token of the whole vocabulary is "
-            "lowered more than the attended one; a head that does nothing of the kind spreads over the far right."
-        ),
-        "loss_effects": (
-            "A positive change of the loss means that the head helped; what remains under “indirect” is due to later "
-            "components that answer it, and the random direction shows what any change of that size does."
-        ),
+    "three_steps": (
+        "Where the head's loss would hurt most, a copy suppressor looks at a content word that the model was about "
+        "to repeat, and lowers that very word; rust far above grey on the right means that it does all three."
+    ),
+    "dynamic_ranks": (
+        "Each edge from a position to one that the head attends to: at rank 0 no token of the whole vocabulary is "
+        "lowered more than the attended one; a head that does nothing of the kind spreads over the far right."
+    ),
+    "loss_effects": (
+        "A positive change of the loss means that the head helped; what remains under “indirect” is due to later "
+        "components that answer it, and the random direction shows what any change of that size does."
+    ),
 }
 
 CAPTIONS: dict[str, dict[str, str]] = {
@@ -106,8 +106,8 @@ CAPTIONS: dict[str, dict[str, str]] = {
     "cspa": _CSPA,
     "copy_suppression_study": {
         "evidence": (
-            "Each line of evidence that is a share, for each chosen head: rust far from its grey control, with intervals "
-            "that do not meet, is evidence; the table has those in logits and nats as well."
+            "Each line of evidence that is a share, for each chosen head: rust far from its grey control, with "
+            "intervals that do not meet, is evidence; the table has those in logits and nats as well."
         ),
         **_SCAN,
         "cspa_map": (

@@ -114,7 +114,8 @@ def cspa_rules(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
             names.append(escape(text))
             at += 1
         figure.add_annotation(
-            x=0, xref="paper", xanchor="left", y=at - len(present) - 0.75, text=f"<b>{escape(rows['label'].iloc[0])}</b>",
+            x=0, xref="paper", xanchor="left", y=at - len(present) - 0.75,
+            text=f"<b>{escape(rows['label'].iloc[0])}</b>",
             showarrow=False, font={"size": 14},
         )  # fmt: skip
         at += 1.4
@@ -146,7 +147,7 @@ def cspa_buckets(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
         margin={"t": 120, "b": 65},
     )
     for place, rows in enumerate(heads, start=1):
-        most = float(rows["bucket_ablated"].max())
+        most = max(rows["bucket_ablated"].tolist())
         figure.add_scatter(
             x=[0, most], y=[0, most], mode="lines", line={"color": INK, "dash": "dash", "width": 1.2}, hoverinfo="skip",
             showlegend=False, row=1, col=place,

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mechint.interventions import zero
-from mechint.model.bridge_weights import unwrap
 from mechint.model.base import Logits
+from mechint.model.bridge_weights import unwrap
 from mechint.model.trimming import common_places, only_at
 from mechint.positions import everywhere, prompt
 from mechint.sites import Site

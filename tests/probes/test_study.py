@@ -1,4 +1,4 @@
-"""A study: every line of evidence about a planted copy-suppression head, each beside its control; nothing in its twin."""
+"""A study: every line of evidence about a planted head, each beside its control; nothing is claimed of its twin."""
 
 import pandas as pd
 import pytest
@@ -96,5 +96,5 @@ def test_what_cannot_be_studied_is_refused() -> None:
         copy_suppression_study(model, texts, heads=("L7H0",), length=8)
     with pytest.raises(PromptError, match="0 of 4 texts"):
         copy_suppression_study(model, texts, length=40)
-    with pytest.raises(ConfigError, match="positions = 0. Expected at least 1"):
+    with pytest.raises(ConfigError, match=r"positions = 0\. Expected at least 1"):
         StudySettings(positions=0)

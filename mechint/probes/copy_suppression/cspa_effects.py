@@ -49,25 +49,6 @@ class Vocabulary:
     """Of the controls."""
 
 
-def destinations(documents: Documents, n: int | None = None, seed: int = 0) -> Int[Tensor, "batch at"]:
-    """Choose the positions of each document at which predictions are compared.
-
-    Position 0, where heads rest, and the last, which no token follows, are never chosen.
-
-    Args:
-        documents: of one length.
-        n: positions a document; all by default.
-        seed: of the draw; a document's positions do not depend on which others there are.
-    """
-    most = documents.length - 2
-    if n is None or n >= most:
-        return torch.arange(1, most + 1).expand(len(documents), -1)
-    if n < 1:
-        raise ConfigError(f"{n} positions a document were asked for. Give at least 1, or None for all {most}.")
-    rows = [generator(seed, "destinations", i).choice(most, size=n, replace=False) + 1 for i in documents.ids]
-    return torch.from_numpy(np.sort(np.stack(rows)))
-
-
 @torch.no_grad()
 def cspa_effects(
     model: Model,
@@ -90,7 +71,7 @@ def cspa_effects(
         heads: pairs of layer and query head, best of one layer.
         rules: what is kept.
         means: mean output of every head at every position (see `head_outputs.mean_outputs`).
-        at: positions of each document (see `destinations`).
+        at: positions of each document (see `effects.sampling.destinations`).
         vocabulary: which tokens are no sources, and word forms.
 
     Raises:

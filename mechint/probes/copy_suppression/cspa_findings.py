@@ -9,10 +9,11 @@ from tqdm.auto import tqdm
 from mechint.effects.attribution import require_exact
 from mechint.effects.documents import Documents
 from mechint.effects.head_outputs import mean_outputs
+from mechint.effects.sampling import destinations
 from mechint.model.base import Model
 from mechint.probes.copy_suppression.context_tokens import function_tokens
 from mechint.probes.copy_suppression.cspa import RULES, Rule
-from mechint.probes.copy_suppression.cspa_effects import Vocabulary, cspa_effects, destinations
+from mechint.probes.copy_suppression.cspa_effects import Vocabulary, cspa_effects
 from mechint.probes.copy_suppression.cspa_summary import buckets, by_document, scores_table, verdict
 from mechint.probes.copy_suppression.word_forms import WordForms
 from mechint.prompts import PromptSet

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -37,7 +36,7 @@ from mechint.probes.copy_suppression.token_details import copy_suppression_kept,
 from mechint.probes.keywords import settings_from
 from mechint.prompts import PromptSet, ioi
 from mechint.results import Findings, Unit, complete
-from mechint.sites import Site, head_label, parse_head
+from mechint.sites import Site, parse_head
 from mechint.statistics import generator
 
 SCAN = "scan_"
@@ -130,11 +129,11 @@ class CopySuppressionStudy:
             f"Texts: {len(self._documents)} documents of {self.settings.length} tokens ({self._documents.n_too_short} "
             f"shorter ones left out), {self.settings.scanned_positions} positions of each for every head, "
             f"{self.settings.positions} for the chosen ones.",
-            "Heads were chosen by their CS score on two-name sentences only, so nothing measured on the texts is chosen "
+            "Heads were chosen by their CS score on two-name sentences only: nothing measured on the texts was chosen "
             "by its own outcome."
             if not self.settings.heads
-            else "Heads were named in the settings.",
-            "Direct path: what later components make of the change is left out; norms keep the scales of the clean run.",
+            else "The heads were named in the settings.",
+            "Direct path: later components' answers are left out, and norms keep the scales of the clean run.",
             "QK-only is no evidence by itself: it keeps all that a head writes for the few sources it attends to most.",
         ]
         return Findings(self.kind, told.tables(), told.verdict(), notes)

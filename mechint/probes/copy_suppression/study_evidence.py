@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mechint.effects.calibration import CONTROL as RANDOM
@@ -16,7 +15,6 @@ from mechint.effects.calibration import HEAD, MARGINAL
 from mechint.effects.loss_effects import CONTROL, DIRECT, FROZEN, INDIRECT, loss_effect_table
 from mechint.effects.ranks import LOW_SHARE
 from mechint.model.base import ModelFacts
-from mechint.probes.copy_suppression.criteria import CRITERIA as SCAN_CRITERIA
 from mechint.probes.copy_suppression.criteria import Criterion
 from mechint.probes.copy_suppression.cspa_summary import (
     DIRECTION_CONTROLS,
@@ -141,7 +139,8 @@ class Told:
 def qk_table(rows: pd.DataFrame, d_vocab: int, seed: int) -> pd.DataFrame:
     """Summarise static QK ranks: one row a head of the chosen blocks, shares with Wilson's intervals."""
     found: list[dict[str, Any]] = []
-    for (layer, head), own in rows.groupby(["layer", "head"]):
+    groups: Any = rows.groupby(["layer", "head"])
+    for (layer, head), own in groups:
         rank = own["rank"].to_numpy(dtype=float)
         median, low, high = (float(end[0]) for end in bootstrap_median(rank[:, None], seed=seed))
         about: dict[str, Any] = {"layer": layer, "head": head, "label": head_label(int(layer), int(head))}
@@ -158,7 +157,8 @@ def qk_table(rows: pd.DataFrame, d_vocab: int, seed: int) -> pd.DataFrame:
 def grid_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Summarise the 3 x 3 table: the median of rank + 1 for each kind of query and of key."""
     found: list[dict[str, Any]] = []
-    for (label, query, key), own in rows.groupby(["label", "query", "key"], sort=False):
+    groups: Any = rows.groupby(["label", "query", "key"], sort=False)
+    for (label, query, key), own in groups:
         ends = bootstrap_median(own["rank"].to_numpy(dtype=float)[:, None] + 1, seed=seed)
         told = {f"rank_median{end}": float(v[0]) for end, v in zip(("", "_low", "_high"), ends, strict=True)}
         found.append({"label": label, "query": query, "key": key, **told, "qk_rows": len(own)})
@@ -169,7 +169,8 @@ def entropy_table(rows: pd.DataFrame, clusters: Mapping[str, str], seed: int) ->
     """Summarise by how much heads of the chosen blocks raise the entropy of predictions, beside random directions."""
     found: list[dict[str, Any]] = []
     changes: Any = rows[rows["counted"] == MARGINAL]
-    for (layer, head), own in changes.groupby(["layer", "head"]):
+    groups: Any = changes.groupby(["layer", "head"])
+    for (layer, head), own in groups:
         about: dict[str, Any] = {"layer": layer, "head": head, "label": head_label(int(layer), int(head))}
         for output, name in ((HEAD, "entropy_change"), (RANDOM, "control_entropy_change")):
             mine = own[own["output"] == output]
@@ -188,8 +189,8 @@ def evidence(
     lines: list[dict[str, Any]] = []
     for label in dict.fromkeys(parts["cspa"]["label"]):
         own = heads[heads["label"] == label].iloc[0]
-        lines += [{"label": label, **line} for line in _lines(label, own, heads, parts, induction, seed)]
-    table = pd.DataFrame(lines)
+        lines += [{"label": label, **line} for line in _lines(label, own, parts, induction, seed)]
+    table: Any = pd.DataFrame(lines)
     return table[["label", "question", "measure", "unit", *_VALUES, "control", *_CONTROLS, "n"]]
 
 
@@ -212,7 +213,6 @@ def _get(row: Any, name: str, end: str) -> float:
 def _lines(
     label: str,
     own: Any,
-    heads: pd.DataFrame,
     parts: Mapping[str, pd.DataFrame],
     induction: pd.DataFrame,
     seed: int,

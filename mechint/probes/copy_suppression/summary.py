@@ -104,7 +104,7 @@ def overview(heads: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "n_heads": [len(heads)],
-            "n_suppressing": [int(heads["suppresses"].sum())],
+            "n_suppressing": [heads["suppresses"].tolist().count(True)],
             "largest_cs_score": [float(score.max())],
             "largest_label": [largest],
         }

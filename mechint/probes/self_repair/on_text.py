@@ -17,7 +17,8 @@ from mechint.effects import attribution
 from mechint.effects.ablation import Component, all_heads, chosen
 from mechint.effects.documents import Documents
 from mechint.effects.neurons import erasure
-from mechint.effects.text_ablation import TextAblation, destinations
+from mechint.effects.sampling import destinations
+from mechint.effects.text_ablation import TextAblation
 from mechint.effects.text_repair import (
     TOKENS_A_GROUP,
     CleanText,

@@ -1,0 +1,61 @@
+"""Notebooks are thin, and run from top to bottom on an organism."""
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from mechint import prompts
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+REPLACED = {
+    '"gemma3-270m"': '"organism:trained-copy-suppression"',
+    "mi.prompts.ioi(n=32, seed=0, tokenizer=model.tokenizer)": "trained.prompts(n=24, seed=3)",
+    "mi.prompts.ioi(n=24, seed=0, tokenizer=model.tokenizer)": "trained.prompts(n=24, seed=3)",
+    "mi.prompts.natural(n=24, min_words=60, joined=True)": "trained.documents(n=8, seed=3)",
+    "mi.prompts.natural(n=24, min_words=40, joined=True)": "trained.documents(n=8, seed=3)",
+    "import mechint as mi": "import mechint as mi\nfrom mechint.organisms import trained",
+    "length=64": "length=32",
+}
+"""The real model and its texts, and what stands for them in tests."""
+
+
+def code(notebook: Any) -> list[str]:
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_thin_and_shows_its_outputs(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+
+    for cell in code(notebook):
+        assert len(cell.splitlines()) <= 15
+        assert "def " not in cell
+        assert "class " not in cell
+    assert notebook.cells[0].cell_type == "markdown"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_from_top_to_bottom(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLOTLY_RENDERER", "json")
+    monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            for old, new in REPLACED.items():
+                cell.source = cell.source.replace(old, new)
+
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+
+    errors = [out for cell in notebook.cells for out in cell.get("outputs", ()) if out.output_type == "error"]
+    assert not errors
+
+
+def test_every_replacement_is_of_something_that_is_there() -> None:
+    everything = "\n".join(cell for path in NOTEBOOKS for cell in code(nbformat.read(path, as_version=4)))
+    for old in REPLACED:
+        assert old in everything, old
+    assert callable(prompts.natural)
