@@ -12,12 +12,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import head_sweep, scan_memory, start_up
+from benchmarks import cspa, head_sweep, scan_memory, start_up
 
 BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
     "start-up": start_up.measure,
     "head-sweep": head_sweep.measure,
     "scan-memory": scan_memory.measure,
+    "cspa": cspa.measure,
 }
 
 
