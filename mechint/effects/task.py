@@ -15,7 +15,7 @@ from mechint.effects.layout import chunks
 from mechint.errors import PromptError
 from mechint.model.base import Model
 from mechint.prompts import Encoded, PromptSet, encode
-from mechint.statistics import derive_seed
+from mechint.statistics import derive_seed, generator
 
 LOGIT_DIFFERENCE, TARGET_LOGIT = "logit difference", "target logit"
 
@@ -59,6 +59,18 @@ class Task:
         wanted = set(range(len(self.prompts)) if which is None else which)
         chosen = [i for i in self.order if i in wanted]
         return [[chosen[i] for i in piece] for piece in chunks([self.encoded.tokens[i] for i in chosen])]
+
+    def halves(self, least_clusters: int) -> tuple[list[int], list[int]]:
+        """Split the prompts by cluster: one half to choose components on, the other to measure them on.
+
+        With fewer clusters than `least_clusters` both are all prompts.
+        """
+        own, names = self.encoded.clusters, sorted(set(self.encoded.clusters))
+        if len(names) < least_clusters:
+            return self.order, self.order
+        shuffled = generator(self.seed, "halves").permutation(len(names))
+        first = {names[i] for i in shuffled[: len(names) // 2]}
+        return [i for i in self.order if own[i] in first], [i for i in self.order if own[i] not in first]
 
     def pick(self, which: Sequence[int]) -> Encoded:
         """Return the tokens of some prompts."""

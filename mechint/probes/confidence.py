@@ -18,10 +18,10 @@ from mechint.effects.calibration import BINNED, BINNED_FIRST, CLEAN, calibration
 from mechint.effects.documents import Documents
 from mechint.effects.head_outputs import mean_outputs
 from mechint.effects.sampling import destinations
-from mechint.errors import ConfigError
 from mechint.model.base import Model
 from mechint.probes import confidence_summary as summary
 from mechint.probes.confidence_settings import CalibrationSettings
+from mechint.probes.keywords import settings_from
 from mechint.prompts import PromptSet
 from mechint.results import Findings, Unit, complete
 
@@ -123,9 +123,5 @@ def calibration(
         ConfigError: an unknown or impossible setting.
         PromptError: fewer than two texts are long enough.
     """
-    known = CalibrationSettings.__dataclass_fields__
-    for name in settings:
-        if name not in known:
-            raise ConfigError(f"{name!r} is not a setting of this analysis. There are: {', '.join(known)}.")
-    chosen = CalibrationSettings(**settings)  # pyright: ignore[reportArgumentType]
+    chosen = settings_from(CalibrationSettings, settings)
     return complete(CalibrationAnalysis(model, prompts, chosen, seed), progress)

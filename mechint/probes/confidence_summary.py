@@ -121,6 +121,18 @@ def _add_entropy(table: pd.DataFrame, rows: pd.DataFrame, name: str, clusters: M
     table[f"{name}_excess_p"] = holm(p)
 
 
+def clusters_needed(n_heads: int) -> int:
+    """Return how many clusters the sign-flip test needs to find one head of so many, corrected for all of them.
+
+    With C clusters no two-sided p is below 2 / 2^C.
+
+    Examples:
+        >>> clusters_needed(8), clusters_needed(72)
+        (9, 12)
+    """
+    return max(LEAST_CLUSTERS, int(np.floor(np.log2(2 * n_heads / LEVEL))) + 1)
+
+
 def judge(heads: pd.DataFrame, n_clusters: int) -> pd.DataFrame:
     """Add `tempers` and `sharpens`: whether a head makes the model less, or more, certain, and over-confident.
 
@@ -155,16 +167,17 @@ def reliability_table(first: Counts, heads: pd.DataFrame, count: int) -> pd.Data
 def verdict(model: str, clean: pd.DataFrame, heads: pd.DataFrame) -> str:
     """Say in plain words how calibrated the model is on this text, and which heads keep it so."""
     told = clean.iloc[0]
-    where = f"On {int(told['n_positions'])} positions of {int(told['n_documents'])} documents"
-    if told["n_clusters"] < LEAST_CLUSTERS:
-        return (
-            f"Nothing can be said about single heads of {model}: the documents come in {int(told['n_clusters'])} "
-            f"clusters, and at least {LEAST_CLUSTERS} are needed."
-        )
+    n_clusters, needed = int(told["n_clusters"]), clusters_needed(len(heads))
     sentences = [
-        f"{where}, {model} has an over-confidence of {_interval(told, 'overconfidence')} (0: calibrated) and an "
-        f"expected calibration error of {_interval(told, 'calibration_error')}."
+        f"On {int(told['n_positions'])} positions of {int(told['n_documents'])} documents, {model} has an "
+        f"over-confidence of {_interval(told, 'overconfidence')} (0: calibrated) and an expected calibration error of "
+        f"{_interval(told, 'calibration_error')}."
     ]
+    if n_clusters < needed:
+        return (
+            f"{sentences[0]} Nothing can be said about its single heads: the documents come in {n_clusters} clusters, "
+            f"and at least {needed} are needed to tell one of {len(heads)} heads from chance."
+        )
     for flag, how, sign in (
         ("tempers", "less certain and less over-confident", -1),
         ("sharpens", "more certain and more over-confident", 1),

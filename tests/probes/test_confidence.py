@@ -93,9 +93,12 @@ def test_every_column_is_explained_and_every_figure_drawn(found: Findings) -> No
 
 
 def test_too_few_clusters_support_no_claim(model: Model) -> None:
-    found = calibration(model, organism.prompts(5), **SMALL)
+    found = calibration(model, organism.prompts(8), **SMALL)
 
-    assert found.verdict.startswith("Nothing can be said about single heads")
+    assert (
+        "Nothing can be said about its single heads: the documents come in 8 clusters, and at least 9" in found.verdict
+    )
+    assert not calibration(model, organism.prompts(9), **SMALL).verdict.count("Nothing can be said")
     assert not found.to_frame()[["tempers", "sharpens"]].any(axis=None)
 
 
@@ -106,7 +109,7 @@ def test_impossible_settings_are_refused(name: str, value: int) -> None:
 
 
 def test_an_unknown_setting_and_short_texts_are_refused(model: Model) -> None:
-    with pytest.raises(ConfigError, match=r"'bins' is not a setting of this analysis\. There are: length"):
+    with pytest.raises(ConfigError, match=r"'bins' is not a setting here\. There are: length"):
         calibration(model, organism.prompts(4), bins=3)
     with pytest.raises(PromptError, match="0 of 4 texts"):
         calibration(model, organism.prompts(4), length=30)

@@ -388,7 +388,6 @@ def test_components_are_words_labels_or_layers() -> None:
         ({"ablation": "soft"}, "ablation = 'soft'"),
         ({"components": ()}, r"components = \[\]"),
         ({"depht": 3}, "'depht' is not a setting"),
-        ({"positions": 99}, "99 positions a document"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], told: str) -> None:

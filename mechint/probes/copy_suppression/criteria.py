@@ -5,24 +5,15 @@ L11H10 1.63; Pythia-160M L9H5 0.59; DistilGPT-2 L5H10 0.19) and those of models 
 McDougall et al. 2023, stored scores). The share threshold lies far above the 5 % of a head that does nothing.
 """
 
-from dataclasses import dataclass
-
 import pandas as pd
+
+from mechint.probes.criterion import Criterion
 
 LEAST_SCORE = 0.1
 LEAST_OV_SHARE = 0.5
 LEVEL = 0.05
 LEAST_PROMPTS = 8
 OV_CRITERION = "for any token"
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """One condition, in words."""
-
-    name: str
-    threshold: str
-    meaning: str
 
 
 CRITERIA: tuple[Criterion, ...] = (
@@ -67,8 +58,3 @@ def judge(heads: pd.DataFrame) -> pd.DataFrame:
     passed = pd.DataFrame(met)
     failed = [", ".join(name for name in passed if not row[name]) for row in passed.to_dict("records")]
     return heads.assign(suppresses=passed.all(axis=1), failed=failed)
-
-
-def criteria_table() -> pd.DataFrame:
-    """Return the conditions as a table."""
-    return pd.DataFrame([{"criterion": c.name, "threshold": c.threshold, "meaning": c.meaning} for c in CRITERIA])

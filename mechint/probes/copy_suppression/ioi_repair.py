@@ -29,7 +29,6 @@ from mechint.probes.copy_suppression.ioi_settings import IOIRepairSettings
 from mechint.prompts import PromptSet
 from mechint.results import Findings, Unit, complete
 from mechint.sites import head_label
-from mechint.statistics import generator
 
 
 class IOISelfRepair:
@@ -60,7 +59,7 @@ class IOISelfRepair:
         """List direct effects on the prompts on which heads are chosen; everything at once if none are to be."""
         if self._nothing_to_choose:
             return self._measurements(self._task.order, self.settings.movers)
-        select, _ = self._halves()
+        select, _ = self._task.halves(2 * LEAST_PROMPTS)
         chunks = self._task.chunks(select)
         return [Unit("selection", f"selection/{i}", {"prompts": chunk}) for i, chunk in enumerate(chunks)]
 
@@ -69,7 +68,7 @@ class IOISelfRepair:
         movers, _ = self._heads(raw)
         if self._nothing_to_choose or not movers:
             return []
-        return self._measurements(self._halves()[1], movers)
+        return self._measurements(self._task.halves(2 * LEAST_PROMPTS)[1], movers)
 
     def measure(self, unit: Unit) -> pd.DataFrame:
         """Do one unit."""
@@ -129,18 +128,8 @@ class IOISelfRepair:
             for i, piece in enumerate(pieces)
         ]
 
-    def _halves(self) -> tuple[list[int], list[int]]:
-        """Split the prompts by cluster: one half to choose heads on, the other to measure them on."""
-        own, order = self._task.encoded.clusters, self._task.order
-        names = sorted(set(own))
-        if len(names) < 2 * LEAST_PROMPTS:
-            return order, order
-        shuffled = generator(self._seed, "halves").permutation(len(names))
-        first = {names[i] for i in shuffled[: len(names) // 2]}
-        return [i for i in order if own[i] in first], [i for i in order if own[i] not in first]
-
     def _notes(self) -> list[str]:
-        select, test = self._halves()
+        select, test = self._task.halves(2 * LEAST_PROMPTS)
         if self._nothing_to_choose:
             how = "All heads were named beforehand."
         elif select == test:

@@ -22,8 +22,9 @@ from mechint.errors import ConfigError
 from mechint.model.base import Model
 from mechint.positions import prompt
 from mechint.probes.copy_suppression import measures, summary
-from mechint.probes.copy_suppression.criteria import LEAST_PROMPTS, criteria_table
+from mechint.probes.copy_suppression.criteria import CRITERIA, LEAST_PROMPTS
 from mechint.probes.copy_suppression.settings import ScanSettings
+from mechint.probes.criterion import criteria_table
 from mechint.probes.keywords import settings_from
 from mechint.prompts import PromptSet, RepeatedTokens, repeated_tokens
 from mechint.results import Findings, Unit, complete
@@ -70,7 +71,7 @@ class CopySuppressionScan:
 
     def follow_up(self, raw: Mapping[str, pd.DataFrame]) -> Sequence[Unit]:
         """List the closer look: repair and example attention of the heads with the largest CS score."""
-        select, test = self._halves()
+        select, test = self._task.halves(2 * LEAST_PROMPTS)
         scores = raw["edges"][raw["edges"]["id"].isin([self._task.encoded.ids[i] for i in select])]
         means: Any = scores.groupby(["layer", "head"])["cs_score"].mean()
         best = means.dropna().sort_values(ascending=False, kind="stable").index[: self.settings.top]
@@ -115,20 +116,10 @@ class CopySuppressionScan:
             tables["repair_parts"] = parts
         if "attention" in raw:
             tables["attention_examples"] = raw["attention"]
-        tables |= {"prompts": self._prompt_table(raw["prompts"]), "criteria": criteria_table()}
+        tables |= {"prompts": self._prompt_table(raw["prompts"]), "criteria": criteria_table(CRITERIA)}
         tables["prompt_heads"] = raw["edges"].merge(raw["ablation"], on=["id", "layer", "head"])
         words = summary.verdict(facts.name, self._task.prompts.name, heads, parts)
         return Findings(self.kind, tables, words, self._notes(tables["prompts"]))
-
-    def _halves(self) -> tuple[list[int], list[int]]:
-        """Split the prompts by cluster: one half to choose heads on, the other to measure them on."""
-        own, order = self._task.encoded.clusters, self._task.order
-        names = sorted(set(own))
-        if len(names) < 2 * LEAST_PROMPTS:
-            return order, order
-        shuffled = generator(self._seed, "halves").permutation(len(names))
-        chosen = {names[i] for i in shuffled[: len(names) // 2]}
-        return [i for i in order if own[i] in chosen], [i for i in order if own[i] not in chosen]
 
     @functools.cached_property
     def _repeated(self) -> RepeatedTokens:
@@ -233,7 +224,7 @@ class CopySuppressionScan:
 
     def _notes(self, prompts: Any) -> list[str]:
         absent = int(prompts["target_position"].isna().sum())
-        select, test = self._halves()
+        select, test = self._task.halves(2 * LEAST_PROMPTS)
         others = "the same" if select == test else f"{len(test)} others"
         notes = [
             f"The target does not occur in the text of {absent} of {len(prompts)} prompts; attention, CS score and its "

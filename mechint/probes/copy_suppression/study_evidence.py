@@ -15,7 +15,6 @@ from mechint.effects.calibration import HEAD, MARGINAL
 from mechint.effects.loss_effects import CONTROL, DIRECT, FROZEN, INDIRECT, loss_effect_table
 from mechint.effects.ranks import LOW_SHARE
 from mechint.model.base import ModelFacts
-from mechint.probes.copy_suppression.criteria import Criterion
 from mechint.probes.copy_suppression.cspa_summary import (
     DIRECTION_CONTROLS,
     LEAST_EFFECT,
@@ -27,6 +26,7 @@ from mechint.probes.copy_suppression.cspa_summary import (
 from mechint.probes.copy_suppression.dynamic_ranks import dynamic_rank_table, rank_histogram
 from mechint.probes.copy_suppression.three_steps import three_step_table
 from mechint.probes.copy_suppression.words import interval, listed
+from mechint.probes.criterion import Criterion, criteria_table
 from mechint.results import Findings
 from mechint.sites import head_label
 from mechint.statistics import bootstrap_mean, bootstrap_median, bootstrap_ratio, wilson
@@ -70,8 +70,8 @@ class Told:
             parts = self.chosen()
             made |= {"evidence": evidence(made["heads"], parts, self.raw["scan_induction"], self.seed), **parts}
         made |= {name: table for name, table in self.scan.tables.items() if name not in ("heads", "criteria")}
-        criteria = [{"criterion": c.name, "threshold": c.threshold, "meaning": c.meaning} for c in CRITERIA]
-        return made | {"criteria": pd.concat([self.scan.tables["criteria"], pd.DataFrame(criteria)], ignore_index=True)}
+        both = [self.scan.tables["criteria"], criteria_table(CRITERIA)]
+        return made | {"criteria": pd.concat(both, ignore_index=True)}
 
     def heads(self) -> pd.DataFrame:
         """Return the scan's table of all heads, with what CSPA keeps of each and what its controls keep."""

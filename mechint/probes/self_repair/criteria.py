@@ -6,24 +6,15 @@ results). The size threshold lies below them; whether it is reached beyond what 
 a condition of its own.
 """
 
-from dataclasses import dataclass
-
 import pandas as pd
+
+from mechint.probes.criterion import Criterion
 
 LEAST_TOKENS = 20
 LEAST_CLUSTERS = 8
 LEAST_EFFECT = 0.1
 LEAST_RATIO = 0.1
 LEVEL = 0.05
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """One condition, in words."""
-
-    name: str
-    threshold: str
-    meaning: str
 
 
 CRITERIA: tuple[Criterion, ...] = (
@@ -69,8 +60,3 @@ def judge(table: pd.DataFrame) -> pd.DataFrame:
     passed = pd.DataFrame(met)
     failed = [", ".join(name for name in passed if not row[name]) for row in passed.to_dict("records")]
     return table.assign(repaired=passed.all(axis=1), failed=failed)
-
-
-def criteria_table() -> pd.DataFrame:
-    """Return the conditions as a table."""
-    return pd.DataFrame([{"criterion": c.name, "threshold": c.threshold, "meaning": c.meaning} for c in CRITERIA])

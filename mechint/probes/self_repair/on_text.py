@@ -27,11 +27,13 @@ from mechint.effects.text_repair import (
     mean_unembedding,
     text_repair,
 )
-from mechint.errors import ConfigError, SiteError
+from mechint.errors import SiteError
 from mechint.model.base import Model, ModelFacts
+from mechint.probes.criterion import criteria_table
+from mechint.probes.keywords import settings_from
 from mechint.probes.self_repair import distributions, neurons, summary
 from mechint.probes.self_repair.averages import CONDENSED, Measured, measured, top
-from mechint.probes.self_repair.criteria import criteria_table
+from mechint.probes.self_repair.criteria import CRITERIA
 from mechint.probes.self_repair.settings import EVERY, TextRepairSettings
 from mechint.probes.self_repair.verdict import verdict
 from mechint.prompts import PromptSet
@@ -129,7 +131,7 @@ class TextRepairAnalysis:
             heads, self._documents, self._model.tokenizer, share, self._seed
         )
         tables = {name: table.assign(ablation=self.settings.ablation) for name, table in tables.items() if len(table)}
-        tables["criteria"] = criteria_table()
+        tables["criteria"] = criteria_table(CRITERIA)
         words = verdict(facts.name, self._name, components, layers, self.settings.ablation)
         return Findings(self.kind, tables, words, self._notes(components))
 
@@ -234,10 +236,6 @@ def self_repair_on_text(
         PromptError: fewer than two texts are long enough.
         SiteError: a component that this model has not.
     """
-    known = TextRepairSettings.__dataclass_fields__
-    for name in settings:
-        if name not in known:
-            raise ConfigError(f"{name!r} is not a setting of self-repair on text. There are: {', '.join(known)}.")
     several = (components,) if isinstance(components, str) else tuple(components)
-    chosen_settings = TextRepairSettings(components=several, **settings)  # pyright: ignore[reportArgumentType]
+    chosen_settings = settings_from(TextRepairSettings, {"components": several, **settings})
     return complete(TextRepairAnalysis(model, prompts, chosen_settings, seed), progress)
