@@ -12,13 +12,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import cspa, head_sweep, scan_memory, start_up
+from benchmarks import cspa, head_sweep, scan_memory, start_up, static_ranks
 
 BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
     "start-up": start_up.measure,
     "head-sweep": head_sweep.measure,
     "scan-memory": scan_memory.measure,
     "cspa": cspa.measure,
+    "static-ranks": static_ranks.measure,
 }
 
 
