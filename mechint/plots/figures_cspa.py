@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mechint.plots.figures_heads import head_map
+from mechint.plots.figures_heads import head_map, ring
 from mechint.plots.figures_style import (
     BLUE,
     GREEN,
@@ -23,7 +23,7 @@ from mechint.plots.figures_style import (
     page,
     usable,
 )
-from mechint.plots.rows import flagged, groups, known, records, where
+from mechint.plots.rows import groups, known, records, where
 
 MOST_HEADS = 4
 _RULES = {
@@ -62,18 +62,7 @@ def cspa_map(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
             "cs_score": "copy-suppression score (logits)",
         },
     )
-    marked = where(heads, flagged(heads, "cspa_explained"))
-    if not marked.empty:
-        figure.add_scatter(
-            x=marked["layer"].tolist(),
-            y=marked["head"].tolist(),
-            mode="markers",
-            name="meets the criteria of CSPA",
-            marker={"symbol": "circle-open", "size": 22, "color": INK, "line": {"width": 3}},
-            hoverinfo="skip",
-            showlegend=True,
-        )
-    return figure
+    return ring(figure, heads, "cspa_explained", "meets the criteria of CSPA")
 
 
 _LEAST = 1e-4

@@ -46,13 +46,18 @@ def score_map(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
             "failed": "criteria not met",
         },
     )
-    marked = where(heads, flagged(heads, "suppresses"))
+    return ring(figure, heads, "suppresses", "meets every criterion of a copy-suppression head")
+
+
+def ring(figure: go.Figure, heads: pd.DataFrame, column: str, name: str) -> go.Figure:
+    """Draw a ring around each head of a map for which a column of flags is true."""
+    marked = where(heads, flagged(heads, column))
     if not marked.empty:
         figure.add_scatter(
             x=marked["layer"].tolist(),
             y=marked["head"].tolist(),
             mode="markers",
-            name="meets every criterion of a copy-suppression head",
+            name=name,
             marker={"symbol": "circle-open", "size": 22, "color": INK, "line": {"width": 3}},
             hoverinfo="skip",
             showlegend=True,

@@ -4,6 +4,7 @@ Every line of `evidence` is a number with its interval beside the same number fo
 has to hold before copy suppression is said to explain a head was fixed before any model was measured (`CRITERIA`).
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +66,7 @@ class Told:
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Return every table, the heads first."""
-        made: dict[str, pd.DataFrame] = {"heads": self.heads()}
+        made: dict[str, pd.DataFrame] = {"heads": self.heads}
         if "cspa_chosen" in self.raw:
             parts = self.chosen()
             made |= {"evidence": evidence(made["heads"], parts, self.raw["scan_induction"], self.seed), **parts}
@@ -73,6 +74,7 @@ class Told:
         both = [self.scan.tables["criteria"], criteria_table(CRITERIA)]
         return made | {"criteria": pd.concat(both, ignore_index=True)}
 
+    @functools.cached_property
     def heads(self) -> pd.DataFrame:
         """Return the scan's table of all heads, with what CSPA keeps of each and what its controls keep."""
         scores = scores_table(self.raw["cspa"], self.clusters, self.seed)
@@ -89,11 +91,16 @@ class Told:
         own = own.assign(cspa_explained=[explained(scores, label) for label in labels])
         return self.scan.tables["heads"].merge(own, on=["layer", "head"], how="left")
 
+    @functools.cached_property
+    def scores(self) -> pd.DataFrame:
+        """What CSPA and its controls keep of the chosen heads."""
+        return scores_table(self.raw["cspa_chosen"], self.clusters, self.seed)
+
     def chosen(self) -> dict[str, pd.DataFrame]:
         """Return the tables about the chosen heads."""
         rows = self.raw["cspa_chosen"]
         made = {
-            "cspa": scores_table(rows, self.clusters, self.seed),
+            "cspa": self.scores,
             "buckets": pd.concat([buckets(rows, name) for name in ("kl", "absolute_loss_change")], ignore_index=True),
             "three_steps": three_step_table(self.raw["steps"], self.clusters, seed=self.seed),
             "dynamic_ranks": dynamic_rank_table(self.raw["ranks"], self.clusters, seed=self.seed),
@@ -109,7 +116,7 @@ class Told:
         """Say what the scan found, and for each chosen head how far copy suppression explains it."""
         if "cspa_chosen" not in self.raw:
             return self.scan.verdict
-        scores = scores_table(self.raw["cspa_chosen"], self.clusters, self.seed).set_index(["label", "rule"])
+        scores = self.scores.set_index(["label", "rule"])
         sentences: list[str] = []
         for label in dict.fromkeys(self.raw["cspa_chosen"]["label"]):
             both = scores.loc[(label, "both")]
@@ -120,14 +127,14 @@ class Told:
                 )
                 continue
             strongest = max(DIRECTION_CONTROLS, key=lambda name: float(scores.loc[(label, name), "score"]))
-            means = "explains most of" if explained(scores.reset_index(), label) else "does not explain most of"
+            means = "explains most of" if explained(self.scores, label) else "does not explain most of"
             sentences.append(
                 f"On texts ({self.texts}) copy suppression {means} what {label} does to predictions: of the "
                 f"{both['kl_ablated']:.2g} nats by which mean-ablating it directly changes one, CSPA keeps "
                 f"{interval(both, 'score')} of the whole, and its strongest control ({strongest}) "
                 f"{interval(scores.loc[(label, strongest)], 'score')}."
             )
-        every = self.heads()
+        every = self.heads
         others: Any = every[every["cspa_explained"] & ~every["label"].isin(list(scores.index.get_level_values(0)))]
         if len(others):
             sentences.append(
