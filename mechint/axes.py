@@ -28,6 +28,8 @@ DIMENSIONS: dict[str, str] = {
     "resample": "draws of a resampling procedure",
     "cluster": "groups of observations that are drawn together",
     "width": "last axis of a site: d_model, d_head or d_mlp",
+    "sample": "vectors that an estimator sees: texts x positions",
     "statistic": "numbers estimated side by side",
+    "step": "generated tokens, from the first",
     "form": "tokens that are forms of one word: capitalised, with a space before them, plural",
 }

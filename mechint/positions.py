@@ -6,7 +6,7 @@ happens to see: padding on either side, batching and a key/value cache cannot ch
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -77,6 +77,22 @@ class TokenBatch:
     def padded_left(self) -> bool:
         """Whether some row starts with padding."""
         return bool((~self.real[:, 0]).any())
+
+    def extended(self, ids: Int[Tensor, " batch"]) -> "TokenBatch":
+        """Add one token to the end of every row; rows are padded on the left, so that they end together."""
+        new = ids[:, None]
+        return replace(
+            self,
+            ids=torch.cat([self.ids, new], 1),
+            real=torch.cat([self.real, torch.ones_like(new, dtype=torch.bool)], 1),
+            offset=torch.cat([self.offset, self.offset[:, -1:] + 1], 1),
+        )
+
+    def pick(self, places: Sequence[int]) -> "TokenBatch":
+        """Return some of the rows, in the given order."""
+        i = torch.tensor(list(places), dtype=torch.long)
+        visible = None if self.visible is None else self.visible[i]
+        return TokenBatch(self.ids[i], self.real[i], self.prompt_lengths[i], self.offset[i], visible, self.tokenizer)
 
     def repeat(self, times: int) -> "TokenBatch":
         """Stack `times` copies of all rows."""

@@ -19,7 +19,8 @@ from mechint.effects.baselines import Baseline
 from mechint.effects.layout import Layout
 from mechint.errors import SiteError
 from mechint.interventions import Intervention
-from mechint.model.base import Fired, Model, ModelFacts, Restart, Run
+from mechint.model.base import Fired, Model, Restart, Run
+from mechint.model.model_facts import ModelFacts
 from mechint.positions import Positions
 from mechint.sites import Site, head_label, parse_head
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mechint.effects.ablation import Component, chosen
 from mechint.errors import InterventionError, SiteError
-from mechint.model.base import ModelFacts
+from mechint.model.model_facts import ModelFacts
 from mechint.positions import Positions, everywhere
 from mechint.sites import Site, head_label, parse_head
 

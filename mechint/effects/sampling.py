@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mechint.effects.documents import Documents
 from mechint.errors import ConfigError
-from mechint.model.base import ModelFacts
+from mechint.model.model_facts import ModelFacts
 from mechint.statistics import generator
 
 

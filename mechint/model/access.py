@@ -1,5 +1,8 @@
 """One run's reads and writes: resolved against its batch before the run, accounted for after it.
 
+A run that goes on from a past sees the columns from `start` on; positions are resolved against the whole rows all the
+same, so a key/value cache cannot change what they select.
+
 Everything that can be wrong is found before the model is run: sites that it has not or that this run does not reach,
 positions that select nothing. What is left can only be found by running, and raises too.
 """
@@ -12,9 +15,10 @@ from torch import Tensor
 
 from mechint.errors import InterventionError, NeverFiredError, PositionError, SiteError
 from mechint.interventions import Intervention
-from mechint.model.base import Fired, Logits, ModelFacts, Read, Restart, Write
+from mechint.model.base import Fired, Logits, Read, Restart, Write
+from mechint.model.model_facts import ModelFacts
 from mechint.model.trimming import common_places
-from mechint.positions import TokenBatch, everywhere
+from mechint.positions import Positions, TokenBatch, everywhere
 from mechint.sites import Site
 
 
@@ -33,10 +37,12 @@ class Access:
         batch: TokenBatch,
         from_: Restart | None,
         last: Site | None,
+        start: int = 0,
     ) -> None:
-        self._facts, self._batch = facts, batch
+        self._facts, self._batch, self._start = facts, batch, start
+        self._offset = batch.offset[:, start:]
         places = dict(read) if isinstance(read, Mapping) else dict.fromkeys(read, everywhere)
-        self._read = {facts.check(site): None if at is everywhere else at.index(batch) for site, at in places.items()}
+        self._read = {facts.check(site): self.index(at) for site, at in places.items()}
         self._last = last
         self._writes: list[tuple[Site, Intervention, Tensor]] = []
         for text, given in write.items():
@@ -52,8 +58,24 @@ class Access:
         self.activations: dict[Site, Tensor] = {}
         self._fired: dict[int, Fired] = {}
 
+    def index(self, at: Positions) -> Tensor | None:
+        """Return the columns `[batch, at]` of this pass that are meant, or None for all of them.
+
+        Raises:
+            PositionError: some were read in an earlier pass.
+        """
+        if at is everywhere:
+            return None
+        index = at.index(self._batch) - self._start
+        if int(index.min()) < 0:
+            raise PositionError(
+                f"{at} selects tokens among the first {self._start} columns, which an earlier pass has read. "
+                "Ask for them in that pass."
+            )
+        return index
+
     def _mask(self, site: Site, intervention: Intervention) -> Tensor:
-        mask = intervention.where.mask(self._batch)
+        mask = intervention.where.mask(self._batch)[:, self._start :]
         if not bool(mask.any()):
             raise NeverFiredError(
                 f"{intervention.name} at {site} on {intervention.where} selects no token of this batch "
@@ -69,7 +91,7 @@ class Access:
             return None
         indices = [index for site, index in self._read.items() if site in after]
         if logits is not None:
-            indices.append(None if logits.at is everywhere else logits.at.index(self._batch))
+            indices.append(self.index(logits.at))
         return common_places(indices)
 
     def visits(self) -> Iterator[tuple[str, Callable[[Tensor], Tensor | None]]]:
@@ -85,7 +107,7 @@ class Access:
             # The position embedding of a batch is one row, shared; to write it, give every row its own.
             new = activation.expand(len(self._batch.ids), *activation.shape[1:]).clone()
         for i, (site, intervention, mask) in writes:
-            self._fired[i] = _rewrite(new, site, intervention, mask, self._batch)
+            self._fired[i] = _rewrite(new, site, intervention, mask, self._offset)
         for site, index in self._read.items():
             if site.transformer_lens_name == name:
                 self.activations[site] = self._collect(site, new, index)
@@ -139,7 +161,7 @@ def _check_reach(
             raise SiteError(f"{site} lies after {last}, where this run stops.")
 
 
-def _rewrite(new: Tensor, site: Site, intervention: Intervention, mask: Tensor, batch: TokenBatch) -> Fired:
+def _rewrite(new: Tensor, site: Site, intervention: Intervention, mask: Tensor, offset: Tensor) -> Fired:
     """Rewrite the selected tokens of `new` in place, and say what was done."""
     view = new if site.head is None else new.select(site.head_axis, site.head)
     axis = _position_axis(site)
@@ -148,7 +170,7 @@ def _rewrite(new: Tensor, site: Site, intervention: Intervention, mask: Tensor, 
     hidden = old <= torch.finfo(old.dtype).min / 2 if site.component == "scores" else None
     if hidden is not None:
         old = old.masked_fill(hidden, 0.0)
-    rewritten = intervention(old, batch.offset)
+    rewritten = intervention(old, offset)
     if hidden is not None:
         rewritten = rewritten.masked_fill(hidden, 0.0)
     written = rewritten.movedim(axis, 1)[mask].flatten(1)

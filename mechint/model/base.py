@@ -8,102 +8,27 @@ a small model with a large vocabulary costs more than all its blocks).
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechint.errors import PositionError, SiteError
-from mechint.interventions import Intervention
+from mechint.model.model_facts import ModelFacts
+from mechint.model.past import Past
+from mechint.model.steered import Steering
+from mechint.model.steered import Write as Write
 from mechint.model.weights import Weights
 from mechint.positions import Positions, TokenBatch, everywhere, prompt
 from mechint.prompts import tokenize
 from mechint.sites import Site
 
-Write = Mapping[str | Site, Intervention | Sequence[Intervention]]
+Acting = TypeVar("Acting", covariant=True)
 Read = Sequence[str | Site] | Mapping[str | Site, Positions]
 Rows = TokenBatch | Sequence[Sequence[int]]
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What an analysis needs to know about an architecture."""
-
-    name: str
-    family: str
-    """Class of the model in transformers, such as `Gemma3ForCausalLM`."""
-    n_layers: int
-    n_heads: int
-    """Query heads of a block."""
-    n_kv_heads: int
-    """Key/value heads of a block."""
-    d_model: int
-    d_head: int
-    d_vocab: int
-    n_ctx: int
-    """Longest text in tokens."""
-    parallel: bool
-    """Attention and MLP of a block read the same residual stream (GPT-J, NeoX)."""
-    post_norms: bool
-    """Attention and MLP outputs are normalised before they are added (Gemma 2 and 3, OLMo 2)."""
-    windows: tuple[int | None, ...]
-    """Sliding attention window of each block in tokens, None where attention is full."""
-    logit_cap: float | None
-    """c where final logits are c·tanh(logits / c)."""
-    tied: bool
-    """Embedding and unembedding are one matrix."""
-    learned_positions: bool
-    """Position is added to the token embedding (GPT-2), not turned into a rotation of queries and keys."""
-    hidden: tuple[str, ...] = ()
-    """Components that the backend does not show for this family."""
-    read_only: tuple[str, ...] = ("resid_mid",)
-    """Components whose rewriting the backend would not carry on."""
-
-    @property
-    def shortest_window(self) -> int:
-        """Longest text in which every position sees every earlier one in every block."""
-        return min([self.n_ctx, *(window for window in self.windows if window is not None)])
-
-    def check(self, site: str | Site) -> Site:
-        """Read a site and make sure that this model has it.
-
-        Raises:
-            SiteError: it has not; the message names the valid ones.
-        """
-        site = Site.parse(site)
-        if site.layer is not None and site.layer >= self.n_layers:
-            raise SiteError(f"{site}: {self.name} has blocks L0 to L{self.n_layers - 1}.")
-        heads = self.n_kv_heads if site.of_kv_head else self.n_heads
-        if site.head is not None and site.head >= heads:
-            kind = ("KV", "key/value") if site.of_kv_head else ("H", "query")
-            raise SiteError(
-                f"{site}: {self.name} has {kind[1]} heads {kind[0]}0 to {kind[0]}{heads - 1} in each block."
-            )
-        if site.component in self.hidden:
-            raise SiteError(f"{site}: the backend does not show {site.component!r} of {self.name} ({self.family}).")
-        if site.component == "resid_mid" and self.parallel:
-            raise SiteError(
-                f"{site}: attention and MLP of {self.name} run in parallel, so there is no stream between them."
-            )
-        return site
-
-    def check_columns(self, columns: Int[Tensor, "*batch column"], n_rows: int, n_at: int) -> None:
-        """Make sure that these vocabulary entries exist, and fit the rows and positions.
-
-        Raises:
-            PositionError: they do not.
-        """
-        if columns.numel() == 0 or int(columns.min()) < 0 or int(columns.max()) >= self.d_vocab:
-            raise PositionError(f"Expected columns of the vocabulary of {self.name}: ids 0 to {self.d_vocab - 1}.")
-        if columns.ndim != 1 and (
-            columns.ndim != 3 or columns.shape[0] not in (1, n_rows) or columns.shape[1] not in (1, n_at)
-        ):
-            raise PositionError(
-                f"Columns of shape {list(columns.shape)} do not fit {n_rows} rows and {n_at} positions. Expected one "
-                f"list [column], or one for every row and position [{n_rows}, {n_at}, column]."
-            )
 
 
 @dataclass(frozen=True)
@@ -162,6 +87,15 @@ class Run:
         return self.activations[site]
 
 
+@runtime_checkable
+class Applicable(Protocol[Acting]):
+    """Something that can act on a model for a while, such as a plan of steering."""
+
+    def on(self, model: "Model") -> AbstractContextManager[Acting]:
+        """Act on every pass until the context is left."""
+        ...
+
+
 class Model(Weights):
     """A model that can be read and rewritten at its sites."""
 
@@ -180,6 +114,7 @@ class Model(Weights):
         logits: Logits | None = None,
         from_: Restart | None = None,
         stop_after: str | Site | None = None,
+        past: Past | None = None,
     ) -> Run:
         """Run a batch of token rows.
 
@@ -192,6 +127,8 @@ class Model(Weights):
             logits: which logits to return; none by default.
             from_: go on from this residual stream; sites before it are neither read nor written.
             stop_after: the last site that is needed; everything later is not computed.
+            past: what was read of these very rows before. Give the whole rows all the same, padded on the left: only
+                the columns that are not in the past are computed, read and written, and the past grows by them.
 
         Raises:
             SiteError: a site that this model has not, or that this run does not reach.
@@ -199,6 +136,27 @@ class Model(Weights):
             NeverFiredError: an intervention that touched no token.
             InterventionError: an intervention that made NaN, infinity, or another shape.
         """
+
+    @abstractmethod
+    def new_past(self) -> Past:
+        """Return an empty past, to be filled by `run`."""
+
+    @abstractmethod
+    def steered(self, steering: Steering) -> AbstractContextManager[None]:
+        """Let a steering act on every pass through the model, whoever starts it, until the context is left."""
+
+    @property
+    @abstractmethod
+    def steerings(self) -> Sequence[Steering]:
+        """What is in force."""
+
+    def apply(self, plan: Applicable[Acting]) -> AbstractContextManager[Acting]:
+        """Let a plan act on every pass inside the context, whoever starts it; gives what carries the receipt.
+
+        Raises:
+            NeverFiredError: on leaving, if a part of the plan never acted.
+        """
+        return plan.on(self)
 
     @property
     @abstractmethod
@@ -214,6 +172,17 @@ class Model(Weights):
     @abstractmethod
     def placement(self) -> Mapping[str, str]:
         """Where and how it runs: device, number format, attention implementation."""
+
+    @property
+    @abstractmethod
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens that end a text."""
+
+    def generate(self, prompts: Any, plan: Any = None, **settings: Any) -> Any:
+        """Write on from prompts; see `steering.generation.generate`."""
+        from mechint.steering.generation import generate
+
+        return generate(self, prompts, plan, **settings)
 
     def tokenize(self, text: str) -> list[int]:
         """Turn a text into token ids, beginning with BOS exactly once if this tokenizer has one."""

@@ -11,7 +11,8 @@ import torch
 
 from mechint import interventions
 from mechint.errors import UnsupportedModelError
-from mechint.model.base import Model, ModelFacts
+from mechint.model.base import Model
+from mechint.model.model_facts import ModelFacts
 from mechint.model.weights import Norm
 
 _CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")

@@ -12,21 +12,26 @@ Gemma are patched process-wide, so agreement with plain transformers is measured
 
 import functools
 import logging
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformer_lens.model_bridge.sources import build_bridge_from_module
+from transformers import DynamicCache
 
 from mechint.errors import SiteError, UnsupportedModelError
+from mechint.interventions import Intervention
 from mechint.model.access import Access, Stopped, take
 from mechint.model.agreement import Reference, agreement
 from mechint.model.base import Logits, Read, Restart, Rows, Run, Write
 from mechint.model.bridge_weights import BridgeWeights, logit_scale, unwrap
 from mechint.model.facts import read_facts, with_attention_access
 from mechint.model.fingerprint import fingerprint_of
+from mechint.model.past import Past
+from mechint.model.restarting import restarted
+from mechint.model.steered import Steering, following, merged
 from mechint.model.trimming import is_plain_map, only_at
 from mechint.positions import TokenBatch, everywhere
 from mechint.sites import Site
@@ -76,6 +81,8 @@ class TransformerLensModel(BridgeWeights):
         self._block_output_length: int | None = None
         self._can_trim = False
         self._norms, self._projections, self._scorings = {}, {}, {}
+        self._steerings: list[Steering] = []
+        self._own_pass = False
         self._probe()
 
     @functools.cached_property
@@ -106,6 +113,13 @@ class TransformerLensModel(BridgeWeights):
         }
 
     @property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens that end a text, as transformers' own `generate` has them."""
+        ids = self._hf.generation_config.eos_token_id
+        ids = self.tokenizer.eos_token_id if ids is None else ids
+        return frozenset([] if ids is None else [ids] if isinstance(ids, int) else ids)
+
+    @property
     def hf_model(self) -> Any:
         """The instrumented transformers model."""
         return self._hf
@@ -119,31 +133,89 @@ class TransformerLensModel(BridgeWeights):
         logits: Logits | None = None,
         from_: Restart | None = None,
         stop_after: str | Site | None = None,
+        past: Past | None = None,
     ) -> Run:
         """Run a batch of token rows; see `Model.run`."""
         batch = self.batch(tokens)
         last = None if stop_after is None else self.facts.check(stop_after)
         if last is not None and logits is not None:
             raise SiteError(f"Logits need the whole model, but this run stops after {last}. Ask for one or the other.")
-        plan = Access(self.facts, read, write or {}, batch, from_, last)
+        if past is not None:
+            past.check(batch)
+            if from_ is not None or last is not None:
+                raise SiteError("A run that goes on from a past runs the whole model: no from_, no stop_after.")
+        start = 0 if past is None else past.length
+        steered = merged(self._steerings, batch, start, last, write or {})
+        plan = Access(self.facts, read, steered, batch, from_, last, start)
         with ExitStack() as stack:
+            stack.enter_context(self._as_own_pass())
             for tl_name, visit in plan.visits():
                 stack.enter_context(self._hooked(tl_name, visit))
             if from_ is not None:
-                stack.enter_context(self._restarted(from_))
+                below = [unwrap(block) for block in self._bridge.blocks[: from_.layer]]
+                stack.enter_context(
+                    restarted(below, self._bridge.blocks[from_.layer], from_, self._block_output_length)
+                )
             if self._can_trim and (places := plan.last_mlp_places(logits)) is not None:
                 stack.enter_context(only_at(unwrap(self._bridge.blocks[-1].mlp), places))
             try:
-                normalised = self._body(batch)
+                normalised = self._body(batch, past)
             except Stopped:
                 normalised = None
         plan.require_all_fired()
-        wanted = None if logits is None or normalised is None else self._logits(normalised, batch, logits)
+        wanted = None
+        if logits is not None and normalised is not None:
+            wanted = self._logits(normalised, plan.index(logits.at), logits)
         return Run(plan.activations, wanted, plan.receipt())
 
-    def _body(self, batch: TokenBatch) -> Tensor:
+    def new_past(self) -> Past:
+        """Return an empty past, with sliding windows where this model has them."""
+        return Past(DynamicCache(config=self._hf.config))
+
+    @property
+    def steerings(self) -> Sequence[Steering]:
+        """What is in force."""
+        return tuple(self._steerings)
+
+    @contextmanager
+    def steered(self, steering: Steering) -> Generator[None]:
+        """Let a steering act on every pass, those of `hf_model.generate` included; see `Model.steered`."""
+        self._steerings.append(steering)
+        try:
+            with following(
+                self._hf.base_model, self.tokenizer, lambda: self._own_pass, self._visited_by_others, steering
+            ):
+                yield
+        finally:
+            self._steerings.remove(steering)
+
+    @contextmanager
+    def _visited_by_others(
+        self, batch: TokenBatch, start: int, writes: Mapping[Site, Sequence[Intervention]]
+    ) -> Generator[None]:
+        access = Access(self.facts, (), writes, batch, None, None, start)
+        with ExitStack() as stack:
+            for tl_name, visit in access.visits():
+                stack.enter_context(self._hooked(tl_name, visit))
+            yield
+
+    @contextmanager
+    def _as_own_pass(self) -> Generator[None]:
+        before, self._own_pass = self._own_pass, True
+        try:
+            yield
+        finally:
+            self._own_pass = before
+
+    def _body(self, batch: TokenBatch, past: Past | None) -> Tensor:
         """Run everything but the unembedding; returns the output of the final norm."""
         extra: dict[str, Any] = {}
+        if past is not None:
+            start = past.grow(batch)
+            if batch.padded_left:
+                extra["attention_mask"] = batch.real.long()
+            extra |= {"position_ids": batch.offset[:, start:], "past_key_values": past.cache}
+            return cast(Tensor, self._hf.base_model(batch.ids[:, start:], use_cache=True, **extra)[0])
         if batch.visible is not None:
             least = torch.finfo(torch.float32).min
             extra["attention_mask"] = torch.where(batch.visible, 0.0, least)[:, None]
@@ -153,9 +225,9 @@ class TransformerLensModel(BridgeWeights):
             extra["position_ids"] = batch.offset
         return cast(Tensor, self._hf.base_model(batch.ids, use_cache=False, **extra)[0])
 
-    def _logits(self, normalised: Tensor, batch: TokenBatch, logits: Logits) -> Tensor:
+    def _logits(self, normalised: Tensor, index: Tensor | None, logits: Logits) -> Tensor:
         # `everywhere` on a padded batch keeps the padding, so that rows of different lengths fit one tensor.
-        chosen = normalised if logits.at is everywhere else take(normalised, logits.at.index(batch))
+        chosen = normalised if index is None else take(normalised, index)
         if logits.columns is None:
             values = self.unembed(chosen)
         else:
@@ -184,29 +256,6 @@ class TransformerLensModel(BridgeWeights):
             handle.hook.remove()
             point.fwd_hooks.remove(handle)
 
-    @contextmanager
-    def _restarted(self, restart: Restart) -> Generator[None]:
-        """Let every block below pass its input through, and put the given stream before the first that runs."""
-        skipped = [unwrap(block) for block in self._bridge.blocks[: restart.layer]]
-        length = self._block_output_length
-
-        def pass_through(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-            del args, kwargs
-            return hidden_states if length is None else (hidden_states, *[None] * (length - 1))
-
-        def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-            del module
-            return (restart.resid_pre, *args[1:]), {k: v for k, v in kwargs.items() if k != "hidden_states"}
-
-        with ExitStack() as stack:
-            for block in skipped:
-                # An instance attribute shadows the method; deleting it brings the method back.
-                stack.callback(_restore_forward, block, block.__dict__.get("forward"))
-                block.forward = pass_through
-            handle = self._bridge.blocks[restart.layer].register_forward_pre_hook(enter, with_kwargs=True)
-            stack.callback(handle.remove)
-            yield
-
     @torch.no_grad()
     def _probe(self) -> None:
         """Compare with the model's own forward pass on a few tokens, before anything is computed from it."""
@@ -234,13 +283,6 @@ class TransformerLensModel(BridgeWeights):
                 "is not known here."
             )
         self.facts = with_attention_access(self)
-
-
-def _restore_forward(module: nn.Module, own: Any) -> None:
-    if own is None:
-        del module.forward
-    else:  # somebody else, such as accelerate, had shadowed it before
-        module.forward = own
 
 
 def _batched(directions: Tensor, chosen: Tensor) -> tuple[int, ...]:

@@ -22,7 +22,8 @@ from mechint.effects.text_repair import (
 )
 from mechint.errors import ConfigError, InterventionError, PositionError, SiteError
 from mechint.interventions import resample, zero
-from mechint.model.base import Logits, Model, ModelFacts
+from mechint.model.base import Logits, Model
+from mechint.model.model_facts import ModelFacts
 from mechint.model.transformer_lens import TransformerLensModel
 from mechint.positions import everywhere
 from mechint.sites import Site

@@ -15,7 +15,7 @@ from mechint.effects.calibration import CONTROL as RANDOM
 from mechint.effects.calibration import HEAD, MARGINAL
 from mechint.effects.loss_effects import CONTROL, DIRECT, FROZEN, INDIRECT, loss_effect_table
 from mechint.effects.ranks import LOW_SHARE
-from mechint.model.base import ModelFacts
+from mechint.model.model_facts import ModelFacts
 from mechint.probes.copy_suppression.cspa_summary import (
     DIRECTION_CONTROLS,
     LEAST_EFFECT,

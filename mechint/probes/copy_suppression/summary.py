@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mechint.model.base import ModelFacts
+from mechint.model.model_facts import ModelFacts
 from mechint.probes.copy_suppression.criteria import LEAST_PROMPTS, OV_CRITERION, judge
 from mechint.probes.copy_suppression.words import interval, listed, number
 from mechint.sites import head_label

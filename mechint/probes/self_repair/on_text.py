@@ -28,7 +28,8 @@ from mechint.effects.text_repair import (
     text_repair,
 )
 from mechint.errors import SiteError
-from mechint.model.base import Model, ModelFacts
+from mechint.model.base import Model
+from mechint.model.model_facts import ModelFacts
 from mechint.probes.criterion import criteria_table
 from mechint.probes.keywords import settings_from
 from mechint.probes.self_repair import distributions, neurons, summary
