@@ -1,6 +1,7 @@
 """Tiny random models of every family, and a tokenizer for them."""
 
 import functools
+import os
 from typing import Any
 
 import torch
@@ -59,10 +60,23 @@ def plain(family: str, seed: int = 0) -> Any:
     return model
 
 
+BACKEND = os.environ.get("MECHINT_TEST_BACKEND", "transformer_lens")
+"""Which backend the tests run on; nnsight changes every object in its process, so it has processes of its own."""
+
+
+def wrapped(family: str, **settings: Any) -> Any:
+    """The same model behind the backend."""
+    if BACKEND == "nnsight":
+        from mechint.model.nnsight import NNsightModel
+
+        return NNsightModel(plain(family), tokenizer(), **settings)
+    return TransformerLensModel(plain(family), tokenizer(), **settings)
+
+
 @functools.cache
-def tiny(family: str) -> TransformerLensModel:
-    """The same model, wrapped. Shared among tests: a run leaves no trace (which is itself tested)."""
-    return TransformerLensModel(plain(family), tokenizer(), name=f"tiny-{family}")
+def tiny(family: str) -> Any:
+    """The same, shared among tests: a run leaves no trace (which is itself tested)."""
+    return wrapped(family, name=f"tiny-{family}")
 
 
 def random_rows(n: int, length: int, seed: int = 0) -> list[list[int]]:

@@ -4,12 +4,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from mechint.errors import UnsupportedModelError
 from mechint.model.base import Model, Restart
 from mechint.model.bridge_scoring import find_scoring
 from mechint.model.facts import read_norm
+from mechint.model.products import product
 from mechint.model.scoring import Scoring
 from mechint.model.weights import Norm, Projections
 from mechint.sites import Site
@@ -33,8 +34,10 @@ class BridgeWeights(Model):
 
     def unembed(self, normalised: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_vocab"]:
         """Turn the output of the final norm into logits, before the soft-cap."""
-        bias = None if self._head.bias is None else self._head.bias.detach()
-        return nn.functional.linear(normalised, self._head.weight.detach(), bias) * self._logit_scale
+        logits = product(normalised, self._head.weight.detach())
+        if self._head.bias is not None:
+            logits = logits + self._head.bias.detach()
+        return logits if self._logit_scale == 1 else logits * self._logit_scale
 
     def unembedding(self, columns: Int[Tensor, "*batch"] | slice) -> Float[Tensor, "*batch d_model"]:
         """Return the output direction of vocabulary entries."""

@@ -25,6 +25,7 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from mechint.errors import CorruptModelError, UnknownModelError, UnsupportedModelError
 from mechint.model import cache, conversion
 from mechint.model.agreement import Reference
+from mechint.model.backends import Backend, behind
 from mechint.model.base import Model
 from mechint.model.embedded import EMBEDDED
 from mechint.model.reading import check, in_terminal, read_model, read_tokenizer, reading
@@ -49,23 +50,39 @@ class Parts:
     """The same weights for a run without any backend (see `agreement`)."""
 
 
-def load(spec: str | Path, *, progress: bool | None = None) -> Model:
+def load(
+    spec: str | Path,
+    *,
+    progress: bool | None = None,
+    backend: Backend = "transformer_lens",
+    remote: bool | str = False,
+) -> Model:
     """Load a model by name, folder, GGUF file or Hugging Face id; organisms are loaded one layer higher.
 
     Args:
         spec: what to load (see the module's table).
         progress: show progress bars on standard error; by default only in a terminal.
+        backend: what runs it, "transformer_lens" or "nnsight".
+        remote: with nnsight: "local" packs every run as for a server, True sends it to NDIF.
 
     Raises:
+        ConfigError: no such backend, or one that runs models here alone.
         UnknownModelError: there is no such model here; the message lists what was tried.
         CorruptModelError: files are truncated, altered or missing.
         UnsupportedModelError: not a causal language model with plain weights.
         CacheError: the converted copy cannot be written.
     """
-    return _with_backend(load_parts(spec, progress=progress))
+    return _with_backend(load_parts(spec, progress=progress), backend, remote)
 
 
-def wrap(hf_model: Any, tokenizer: Any, *, name: str | None = None) -> Model:
+def wrap(
+    hf_model: Any,
+    tokenizer: Any,
+    *,
+    name: str | None = None,
+    backend: Backend = "transformer_lens",
+    remote: bool | str = False,
+) -> Model:
     """Take a transformers model that is in memory already; it is instrumented in place and put in eval mode.
 
     Attention is set to eager, so that patterns can be seen and rewritten; weights and dtype stay as they are.
@@ -74,11 +91,14 @@ def wrap(hf_model: Any, tokenizer: Any, *, name: str | None = None) -> Model:
         hf_model: a causal `PreTrainedModel` with plain weights on one device.
         tokenizer: its transformers tokenizer.
         name: what to call it; by default the name it was loaded by, or its class.
+        backend: what runs it, "transformer_lens" or "nnsight".
+        remote: with nnsight: "local" packs every run as for a server.
 
     Raises:
+        ConfigError: no such backend, or one that runs models here alone.
         UnsupportedModelError: something else was given, or its attention cannot be eager.
     """
-    return _with_backend(wrap_parts(hf_model, tokenizer, name=name))
+    return _with_backend(wrap_parts(hf_model, tokenizer, name=name), backend, remote)
 
 
 def load_parts(spec: str | Path, *, progress: bool | None = None) -> Parts:
@@ -125,11 +145,15 @@ def wrap_parts(hf_model: Any, tokenizer: Any, *, name: str | None = None) -> Par
     return Parts(hf_model.eval(), tokenizer, name, source, Reference.of(hf_model))
 
 
-def _with_backend(parts: Parts) -> Model:
-    from mechint.model.transformer_lens import TransformerLensModel
-
-    return TransformerLensModel(
-        parts.hf_model, parts.tokenizer, name=parts.name, source=parts.source, reference=parts.reference
+def _with_backend(parts: Parts, backend: str, remote: bool | str) -> Model:
+    return behind(
+        backend,
+        parts.hf_model,
+        parts.tokenizer,
+        name=parts.name,
+        source=parts.source,
+        reference=parts.reference,
+        remote=remote,
     )
 
 

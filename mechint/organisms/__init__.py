@@ -2,7 +2,7 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mechint.errors import UnknownModelError
 
@@ -47,14 +47,23 @@ ORGANISMS: dict[str, tuple[str, dict[str, bool], str]] = {
 """By name: the module that builds it, with which arguments, and what is in it."""
 
 
-def load(spec: str | Path, *, progress: bool | None = None) -> Model:
+def load(
+    spec: str | Path,
+    *,
+    progress: bool | None = None,
+    backend: Literal["transformer_lens", "nnsight"] = "transformer_lens",
+    remote: bool | str = False,
+) -> Model:
     """Load a model: an embedded name, `organism:NAME`, a folder, a GGUF file, or a Hugging Face id.
 
     Args:
         spec: what to load.
         progress: show progress bars on standard error; by default only in a terminal.
+        backend: what runs it, "transformer_lens" or "nnsight".
+        remote: with nnsight: "local" packs every run as for a server, True sends it to NDIF.
 
     Raises:
+        ConfigError: no such backend, or one that runs models here alone.
         UnknownModelError: there is no such model here; the message lists what was tried.
         CorruptModelError: files are truncated, altered or missing.
         UnsupportedModelError: not a causal language model that is understood exactly.
@@ -63,9 +72,9 @@ def load(spec: str | Path, *, progress: bool | None = None) -> Model:
     if not str(spec).startswith(PREFIX):
         from mechint.model import loading
 
-        return loading.load(spec, progress=progress)
+        return loading.load(spec, progress=progress, backend=backend, remote=remote)
     name = str(spec).removeprefix(PREFIX)
     if name not in ORGANISMS:
         raise UnknownModelError(f"No organism {name!r}. There are: {', '.join(PREFIX + known for known in ORGANISMS)}.")
     module, arguments, _ = ORGANISMS[name]
-    return import_module(module).build(**arguments)
+    return import_module(module).build(**arguments, backend=backend, remote=remote)

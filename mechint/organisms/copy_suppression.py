@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mechint.model.backends import behind
 from mechint.model.base import Model
-from mechint.model.transformer_lens import TransformerLensModel
 from mechint.organisms import ORGANISMS, PREFIX
 from mechint.organisms.words import vocabulary, word_tokenizer
 from mechint.prompts import Prompt, PromptSet
@@ -29,11 +29,13 @@ _GAIN, _ALPHA, _BETA, _NAME_KEY, _NOISE, _OUTPUT = 2.0, 2.0, 0.6, 6.0, 0.02, 0.5
 _N_HEADS = 4
 
 
-def build(planted: bool = True) -> Model:
+def build(planted: bool = True, backend: str = "transformer_lens", remote: bool | str = False) -> Model:
     """Return the organism, or its unplanted twin.
 
     Args:
         planted: whether the suppressor is there.
+        backend: what runs it (see `backends.behind`).
+        remote: where it runs, with nnsight.
     """
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -73,7 +75,7 @@ def build(planted: bool = True) -> Model:
         _plant_suppressor(model.transformer.h[SUPPRESSOR[0]].attn, size)
     name = "copy-suppression" if planted else "copy-suppression-unplanted"
     source = {"kind": "organism", "description": ORGANISMS[name][-1]}
-    return TransformerLensModel(model, word_tokenizer(), name=f"{PREFIX}{name}", source=source)
+    return behind(backend, model, word_tokenizer(), name=f"{PREFIX}{name}", source=source, remote=remote)
 
 
 def _slots(attention: Any, head: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -36,8 +36,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mechint.model.backends import behind
 from mechint.model.base import Model
-from mechint.model.transformer_lens import TransformerLensModel
 from mechint.organisms import ORGANISMS, PREFIX
 from mechint.organisms.words import vocabulary, word_tokenizer
 from mechint.prompts import Prompt, PromptSet
@@ -73,12 +73,19 @@ class Circuit:
     """Score of the backup at BOS."""
 
 
-def build(planted: bool = True, circuit: Circuit | None = None) -> Model:
+def build(
+    planted: bool = True,
+    circuit: Circuit | None = None,
+    backend: str = "transformer_lens",
+    remote: bool | str = False,
+) -> Model:
     """Return the organism, or its unplanted twin.
 
     Args:
         planted: whether suppressor and backup read what the mover writes.
         circuit: other numbers than the default.
+        backend: what runs it (see `backends.behind`).
+        remote: where it runs, with nnsight.
     """
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -116,7 +123,7 @@ def build(planted: bool = True, circuit: Circuit | None = None) -> Model:
     _plant_backup(body.h[BACKUP[0]].attn, words, circuit, planted)
     name = "self-repair" if planted else "self-repair-unplanted"
     source = {"kind": "organism", "description": ORGANISMS[name][-1]}
-    return TransformerLensModel(model, word_tokenizer(), name=f"{PREFIX}{name}", source=source)
+    return behind(backend, model, word_tokenizer(), name=f"{PREFIX}{name}", source=source, remote=remote)
 
 
 def _directions(size: int) -> tuple[Tensor, Tensor]:

@@ -19,8 +19,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from mechint.errors import CorruptModelError
+from mechint.model.backends import behind
 from mechint.model.base import Model
-from mechint.model.transformer_lens import TransformerLensModel
 from mechint.organisms import ORGANISMS, PREFIX
 from mechint.organisms.language import COMMA, NOUNS, REPEAT, STOP, document, kind_of, vocabulary
 from mechint.organisms.words import word_tokenizer
@@ -33,11 +33,13 @@ HEADER = "mechint"
 _FOLDER = Path(__file__).parent / "weights"
 
 
-def build(rule: bool = True) -> Model:
+def build(rule: bool = True, backend: str = "transformer_lens", remote: bool | str = False) -> Model:
     """Return the organism, or its twin, with the weights that are shipped.
 
     Args:
         rule: whether it was trained on the language in which mentioned nouns rarely come again.
+        backend: what runs it (see `backends.behind`).
+        remote: where it runs, with nnsight.
 
     Raises:
         CorruptModelError: the file is missing, or is not what the trainer wrote.
@@ -59,7 +61,8 @@ def build(rule: bool = True) -> Model:
         raise _corrupt(name, f"tensors {left.unexpected_keys + left.missing_keys} do not fit its header")
     model.requires_grad_(False)
     source = {"kind": "organism", "description": ORGANISMS[name][-1], "data": str(header["data"])}
-    return TransformerLensModel(model, word_tokenizer(vocabulary()), name=f"{PREFIX}{name}", source=source)
+    tokenizer = word_tokenizer(vocabulary())
+    return behind(backend, model, tokenizer, name=f"{PREFIX}{name}", source=source, remote=remote)
 
 
 def header(name: str) -> dict[str, Any]:

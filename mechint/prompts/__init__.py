@@ -1,5 +1,16 @@
 """Prompts: where they come from, how they are read and written, and their tokens under one tokenizer."""
 
+from mechint.prompts.concepts import CONCEPTS as CONCEPTS
+from mechint.prompts.concepts import Concept as Concept
+from mechint.prompts.concepts import openings as openings
+from mechint.prompts.concepts import sentiment as sentiment
+from mechint.prompts.concepts import tense as tense
+from mechint.prompts.contrast import ContrastPairs as ContrastPairs
+from mechint.prompts.contrast import Side as Side
+from mechint.prompts.contrast import Split as Split
+from mechint.prompts.contrast import contrast as contrast
+from mechint.prompts.contrast import read_contrast as read_contrast
+from mechint.prompts.contrast import require_apart as require_apart
 from mechint.prompts.corpora import from_dataset as from_dataset
 from mechint.prompts.corpora import natural as natural
 from mechint.prompts.corpora import texts as texts

@@ -1,21 +1,23 @@
-"""The contract of `Model.run`, on every family: what is read, written, sliced, restarted and stopped is exact."""
+"""The contract of `Model.run`, on every family: what is read, written, sliced, restarted and stopped is exact.
+
+It holds for every backend: `test_nnsight.py` runs these tests on the second one.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mechint.errors import InterventionError, NeverFiredError, PositionError, SiteError
 from mechint.interventions import add, project_out, replace, resample, zero
 from mechint.model.base import Logits, Restart
 from mechint.model.bridge_weights import unwrap
 from mechint.model.prefixes import PrefixTree, count_prefixes
-from mechint.model.transformer_lens import TransformerLensModel
 from mechint.positions import TokenBatch, everywhere, prompt, rows, tokens
 from mechint.sites import Site
-from tests.families import FAMILIES, VOCAB, plain, random_rows, tiny, tokenizer
+from tests.families import BACKEND, FAMILIES, VOCAB, plain, random_rows, tiny, wrapped
 
 # Of different lengths, and longer than the tiny Gemmas' window of 8.
 ROWS = [random_rows(1, n, seed=n)[0] for n in (12, 5, 9)]
@@ -23,13 +25,14 @@ EVEN = random_rows(3, 7)
 CLOSE: dict[str, float] = {"rtol": 1e-4, "atol": 1e-4}
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
+about_the_bridge = pytest.mark.skipif(BACKEND != "transformer_lens", reason="about what the bridge puts into a model")
 
 
 def numbers(seed: int, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def all_sites(model: TransformerLensModel, layers: range | None = None) -> list[Site]:
+def all_sites(model: Any, layers: range | None = None) -> list[Site]:
     """Every site that a model has, in forward order."""
     facts = model.facts
     inside = ["resid_pre", "q", "k", "v", "scores", "pattern", "z", "attn_out", "mlp_post", "mlp_out", "resid_post"]
@@ -41,7 +44,13 @@ def all_sites(model: TransformerLensModel, layers: range | None = None) -> list[
     return sorted([*sites, *map(Site, outside)])
 
 
-def logits_of(model: TransformerLensModel, given: Any, **settings: Any) -> Tensor:
+def point(model: Any, name: str) -> nn.Module:
+    """The module that is passed where a site is: a hook point of the bridge, or the part of the model itself."""
+    found = model._points[name]
+    return found if isinstance(found, nn.Module) else model.hf_model.get_submodule(found[0])
+
+
+def logits_of(model: Any, given: Any, **settings: Any) -> Tensor:
     found = model.run(given, logits=Logits(at=everywhere), **settings).logits
     assert found is not None
     return found
@@ -161,7 +170,7 @@ def test_a_restart_gives_what_the_whole_run_gives(family: str, pad_left: bool) -
 @every_family
 def test_a_restart_runs_no_block_below_it(family: str) -> None:
     model = tiny(family)
-    attentions = [model._bridge.hook_dict[f"blocks.{i}.attn.hook_z"] for i in range(model.facts.n_layers)]
+    attentions = [point(model, f"blocks.{i}.attn.hook_z") for i in range(model.facts.n_layers)]
 
     ran = fired_during(attentions, lambda: model.run(EVEN, from_=Restart(2, numbers(0, 3, 7, model.facts.d_model))))
 
@@ -196,8 +205,8 @@ def test_a_run_that_stops_has_read_everything_before(family: str) -> None:
 @every_family
 def test_a_run_that_stops_computes_nothing_later(family: str) -> None:
     model = tiny(family)
-    points = [model._bridge.hook_dict[name] for name in ("blocks.0.attn.hook_z", "blocks.1.attn.hook_z")]
-    points.append(model._bridge.hook_dict["ln_final.hook_out"])
+    names = ("blocks.0.attn.hook_z", "blocks.1.attn.hook_z", "ln_final.hook_out")
+    points = [point(model, name) for name in names]
 
     assert fired_during(points, lambda: model.run(EVEN, stop_after="L0.resid_post")) == [1, 0, 0]
     assert fired_during(points, lambda: model.run(EVEN, stop_after="L1H1.z")) == [1, 1, 0]
@@ -205,7 +214,7 @@ def test_a_run_that_stops_computes_nothing_later(family: str) -> None:
 
 
 def fired_during(points: list[Any], act: Callable[[], object]) -> list[int]:
-    """How often each hook point was passed."""
+    """How often each hook point was reached."""
     counts = [0] * len(points)
 
     def count(i: int) -> Callable[..., None]:
@@ -214,7 +223,7 @@ def fired_during(points: list[Any], act: Callable[[], object]) -> list[int]:
 
         return fire
 
-    handles = [point.register_forward_hook(count(i)) for i, point in enumerate(points)]
+    handles = [point.register_forward_pre_hook(count(i)) for i, point in enumerate(points)]
     try:
         act()
     finally:
@@ -373,6 +382,7 @@ def test_scores_and_patterns_of_other_families_can_be_read_and_written(family: s
     torch.testing.assert_close(run["L1.scores"].softmax(-1), run["L1.pattern"], rtol=1e-4, atol=1e-5)
 
 
+@about_the_bridge
 def test_attention_that_is_shown_too_late_is_refused_and_not_silently_left_as_it_was() -> None:
     model = tiny("gptj")
 
@@ -578,13 +588,12 @@ def test_positions_must_be_equally_many_in_every_row(how: str) -> None:
 
 def test_an_intervention_that_selects_no_token_raises_before_anything_runs() -> None:
     model = tiny("llama")
-    point = model._bridge.hook_dict["blocks.0.attn.hook_z"]
 
     def act() -> None:
         with pytest.raises(NeverFiredError, match="selects no token of this batch"):
             model.run(EVEN, write={"L2.z": zero(tokens({1}))})
 
-    assert fired_during([point], act) == [0]
+    assert fired_during([point(model, "blocks.0.attn.hook_z")], act) == [0]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -602,29 +611,31 @@ def test_what_is_not_finite_where_nothing_is_written_does_no_harm() -> None:
     assert torch.isfinite(run["L1.mlp_out"]).all()
 
 
-def hooks_of(model: TransformerLensModel) -> int:
-    points = {id(point): point for point in model._bridge.hook_dict.values()}.values()
-    return sum(len(point.fwd_hooks) + len(point._forward_hooks) for point in points)
+def hooks_of(model: Any) -> int:
+    points = {point(model, name) for name in model._points} | set(model.hf_model.modules())
+    return sum(len(p._forward_hooks) + len(p._forward_pre_hooks) + len(getattr(p, "fwd_hooks", ())) for p in points)
 
 
 @every_family
 def test_nothing_is_left_behind_when_a_run_fails_half_way(family: str) -> None:
     model = tiny(family)
-    clean = logits_of(model, EVEN)
+    clean, hooks = logits_of(model, EVEN), hooks_of(model)
     stream = model.run(EVEN, read=["L1.resid_pre"])["L1.resid_pre"]
     wrong = {"L1.resid_post": zero(), "L2.z": zero(), "L2.mlp_out": project_out(torch.ones(5))}
 
     with pytest.raises(InterventionError, match="width 32"):
         model.run(EVEN, read=["L1.z", "final_norm"], write=wrong, from_=Restart(1, stream))
 
-    assert hooks_of(model) == 0
-    assert not any("forward" in unwrap(block).__dict__ for block in model._bridge.blocks)
+    assert hooks_of(model) == hooks
+    if BACKEND == "transformer_lens":
+        assert not any("forward" in unwrap(block).__dict__ for block in model._bridge.blocks)
     assert torch.equal(logits_of(model, EVEN), clean)
 
 
+@about_the_bridge
 @every_family
 def test_a_run_leaves_the_users_own_hooks_alone(family: str) -> None:
-    model = TransformerLensModel(plain(family), tokenizer(), name=f"own-{family}")
+    model = wrapped(family, name=f"own-{family}")
     point = model._bridge.hook_dict["blocks.1.hook_mlp_out"]
     clean = logits_of(model, EVEN)
     point.add_hook(lambda activation, hook: torch.zeros_like(activation))
@@ -640,8 +651,9 @@ def test_a_run_leaves_the_users_own_hooks_alone(family: str) -> None:
     assert len(point.fwd_hooks) == 1
 
 
+@about_the_bridge
 def test_a_forward_that_somebody_else_put_there_is_there_again_after_a_restart() -> None:
-    model = TransformerLensModel(plain("llama"), tokenizer(), name="own")
+    model = wrapped("llama", name="own")
     block = unwrap(model._bridge.blocks[0])
     own = block.forward = type(block).forward.__get__(block)
 
