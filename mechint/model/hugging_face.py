@@ -56,8 +56,8 @@ class HuggingFaceModel(BridgeWeights):
             "attention": str(self._hf.config._attn_implementation),
         }
 
-    @functools.cached_property
-    def end_tokens(self) -> frozenset[int]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    @property
+    def end_tokens(self) -> frozenset[int]:
         """Tokens that end a text, as transformers' own `generate` has them."""
         ids = self._hf.generation_config.eos_token_id
         ids = self.tokenizer.eos_token_id if ids is None else ids

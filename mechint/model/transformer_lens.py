@@ -10,7 +10,6 @@ Traps met (TransformerLens 3.9): assigning `bridge.blocks[i].forward` silently l
 Gemma are patched process-wide, so agreement with plain transformers is measured in another process.
 """
 
-import functools
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,19 +18,18 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from transformer_lens.model_bridge.sources import build_bridge_from_module
-from transformers import DynamicCache
 
-from mechint.errors import SiteError, UnsupportedModelError
+from mechint.errors import UnsupportedModelError
 from mechint.interventions import Intervention
 from mechint.model.access import Access, Stopped, take
-from mechint.model.agreement import Reference, agreement
+from mechint.model.agreement import Reference
 from mechint.model.base import Logits, Read, Restart, Rows, Run, Write
-from mechint.model.bridge_weights import BridgeWeights, logit_scale, unwrap
+from mechint.model.bridge_weights import logit_scale, unwrap
 from mechint.model.facts import read_facts, with_attention_access
-from mechint.model.fingerprint import fingerprint_of
+from mechint.model.hugging_face import HuggingFaceModel
 from mechint.model.past import Past
 from mechint.model.restarting import restarted
-from mechint.model.steered import Steering, following, merged
+from mechint.model.steered import Steering, merged
 from mechint.model.trimming import is_plain_map, only_at
 from mechint.positions import TokenBatch, everywhere
 from mechint.sites import Site
@@ -40,7 +38,7 @@ _log = logging.getLogger(__name__)
 _TOLERANCE = 1e-3  # of the largest logit: float32 noise is 1e-6, a forgotten scale or bias is 1e-2 or more
 
 
-class TransformerLensModel(BridgeWeights):
+class TransformerLensModel(HuggingFaceModel):
     """A transformers model behind TransformerLens' hook points.
 
     Args:
@@ -85,45 +83,6 @@ class TransformerLensModel(BridgeWeights):
         self._own_pass = False
         self._probe()
 
-    @functools.cached_property
-    def fingerprint(self) -> Mapping[str, str]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Hashes of weights and tokenizer, attention implementation, number format."""
-        return fingerprint_of(self._reference.config, self._reference.state, self.tokenizer)
-
-    @functools.cached_property
-    def agreement(self) -> Mapping[str, float]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The agreement with plain transformers on the same weights in another process; measured once, then kept."""
-        return agreement(
-            self.all_logits,
-            self._reference,
-            dict(self.fingerprint),
-            vocabulary=self.facts.d_vocab,
-            context=self.facts.n_ctx,
-            bos=self.tokenizer.bos_token_id,
-        )
-
-    @property
-    def placement(self) -> Mapping[str, str]:
-        """Device, number format and attention implementation."""
-        weight = self._head.weight
-        return {
-            "device": str(weight.device),
-            "dtype": str(weight.dtype).removeprefix("torch."),
-            "attention": str(self._hf.config._attn_implementation),
-        }
-
-    @property
-    def end_tokens(self) -> frozenset[int]:
-        """Tokens that end a text, as transformers' own `generate` has them."""
-        ids = self._hf.generation_config.eos_token_id
-        ids = self.tokenizer.eos_token_id if ids is None else ids
-        return frozenset([] if ids is None else [ids] if isinstance(ids, int) else ids)
-
-    @property
-    def hf_model(self) -> Any:
-        """The instrumented transformers model."""
-        return self._hf
-
     @torch.no_grad()
     def run(
         self,
@@ -138,12 +97,7 @@ class TransformerLensModel(BridgeWeights):
         """Run a batch of token rows; see `Model.run`."""
         batch = self.batch(tokens)
         last = None if stop_after is None else self.facts.check(stop_after)
-        if last is not None and logits is not None:
-            raise SiteError(f"Logits need the whole model, but this run stops after {last}. Ask for one or the other.")
-        if past is not None:
-            past.check(batch)
-            if from_ is not None or last is not None:
-                raise SiteError("A run that goes on from a past runs the whole model: no from_, no stop_after.")
+        self._check_kind(batch, logits, from_, last, past)
         start = 0 if past is None else past.length
         steered = merged(self._steerings, batch, start, last, write or {})
         plan = Access(self.facts, read, steered, batch, from_, last, start)
@@ -159,35 +113,16 @@ class TransformerLensModel(BridgeWeights):
             if self._can_trim and (places := plan.last_mlp_places(logits)) is not None:
                 stack.enter_context(only_at(unwrap(self._bridge.blocks[-1].mlp), places))
             try:
-                normalised = self._body(batch, past)
+                normalised = cast(Tensor, self._hf.base_model(**self._inputs(batch, past))[0])
             except Stopped:
                 normalised = None
         plan.require_all_fired()
         wanted = None
         if logits is not None and normalised is not None:
-            wanted = self._logits(normalised, plan.index(logits.at), logits)
+            index = plan.index(logits.at)
+            # `everywhere` on a padded batch keeps the padding, so that rows of different lengths fit one tensor.
+            wanted = self._logits(normalised if index is None else take(normalised, index), logits)
         return Run(plan.activations, wanted, plan.receipt())
-
-    def new_past(self) -> Past:
-        """Return an empty past, with sliding windows where this model has them."""
-        return Past(DynamicCache(config=self._hf.config))
-
-    @property
-    def steerings(self) -> Sequence[Steering]:
-        """What is in force."""
-        return tuple(self._steerings)
-
-    @contextmanager
-    def steered(self, steering: Steering) -> Generator[None]:
-        """Let a steering act on every pass, those of `hf_model.generate` included; see `Model.steered`."""
-        self._steerings.append(steering)
-        try:
-            with following(
-                self._hf.base_model, self.tokenizer, lambda: self._own_pass, self._visited_by_others, steering
-            ):
-                yield
-        finally:
-            self._steerings.remove(steering)
 
     @contextmanager
     def _visited_by_others(
@@ -198,46 +133,6 @@ class TransformerLensModel(BridgeWeights):
             for tl_name, visit in access.visits():
                 stack.enter_context(self._hooked(tl_name, visit))
             yield
-
-    @contextmanager
-    def _as_own_pass(self) -> Generator[None]:
-        before, self._own_pass = self._own_pass, True
-        try:
-            yield
-        finally:
-            self._own_pass = before
-
-    def _body(self, batch: TokenBatch, past: Past | None) -> Tensor:
-        """Run everything but the unembedding; returns the output of the final norm."""
-        extra: dict[str, Any] = {}
-        if past is not None:
-            start = past.grow(batch)
-            if batch.padded_left:
-                extra["attention_mask"] = batch.real.long()
-            extra |= {"position_ids": batch.offset[:, start:], "past_key_values": past.cache}
-            return cast(Tensor, self._hf.base_model(batch.ids[:, start:], use_cache=True, **extra)[0])
-        if batch.visible is not None:
-            least = torch.finfo(torch.float32).min
-            extra["attention_mask"] = torch.where(batch.visible, 0.0, least)[:, None]
-        elif batch.padded_left:
-            extra["attention_mask"] = batch.real.long()
-        if extra:
-            extra["position_ids"] = batch.offset
-        return cast(Tensor, self._hf.base_model(batch.ids, use_cache=False, **extra)[0])
-
-    def _logits(self, normalised: Tensor, index: Tensor | None, logits: Logits) -> Tensor:
-        # `everywhere` on a padded batch keeps the padding, so that rows of different lengths fit one tensor.
-        chosen = normalised if index is None else take(normalised, index)
-        if logits.columns is None:
-            values = self.unembed(chosen)
-        else:
-            self.facts.check_columns(logits.columns, *chosen.shape[:2])
-            directions = self.unembedding(logits.columns)
-            pattern = "bad,cd->bac" if logits.columns.ndim == 1 else "bad,bacd->bac"
-            values = torch.einsum(pattern, chosen, directions.expand(*_batched(directions, chosen)))
-            values = values + self.output_bias(logits.columns)
-        cap = self.facts.logit_cap
-        return values if cap is None or not logits.capped else cap * torch.tanh(values / cap)
 
     @contextmanager
     def _hooked(self, tl_name: str, visit: Callable[[Tensor], Tensor | None]) -> Generator[None]:
@@ -283,9 +178,3 @@ class TransformerLensModel(BridgeWeights):
                 "is not known here."
             )
         self.facts = with_attention_access(self)
-
-
-def _batched(directions: Tensor, chosen: Tensor) -> tuple[int, ...]:
-    if directions.ndim == 2:
-        return tuple(directions.shape)
-    return (*chosen.shape[:2], *directions.shape[-2:])
