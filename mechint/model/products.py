@@ -1,9 +1,9 @@
 """The faster of two ways to the same product.
 
-Logits are x Wᵀ. For a handful of rows and a long vocabulary, W xᵀ transposed afterwards is the same numbers, and with
-some BLAS libraries two to three times faster (and slower with others, or for other sizes). So both are timed, once for
-a size on a machine, and the choice is kept in the cache: results of later runs do not hang on the clock, since the two
-differ in the last bits.
+Logits are x Wᵀ, and so is what every linear layer gives. For a handful of rows, W xᵀ transposed afterwards is the same
+numbers, and with some BLAS libraries up to twice as fast for large W (and slower with others, or for other sizes). So
+both are timed, once for a size on a machine, and the choice is kept in the cache: results of later runs do not hang on
+the clock, since the two differ in the last bits.
 """
 
 import functools
@@ -11,9 +11,10 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import filelock
 import torch
@@ -25,22 +26,56 @@ from mechint.model import cache
 
 _log = logging.getLogger(__name__)
 
-Order = Literal["rows first", "vocabulary first"]
+Order = Literal["rows first", "weights first"]
 _MOST_ROWS = 32
 """Beyond this many rows a product is bound by arithmetic, and its order does not matter."""
-_LEAST_NUMBERS = 2**24
+_LEAST_NUMBERS = 2**17
 """Smaller matrices are not worth a measurement."""
+_MORE_THAN_A_CACHE = 2**27
+_MOST_MATRICES = 64
 
 
 def product(x: Float[Tensor, "*batch d_model"], W: Float[Tensor, "d_vocab d_model"]) -> Float[Tensor, "*batch d_vocab"]:
     """Return x Wᵀ, by the way that was found to be faster for this many rows."""
     rows = x.numel() // x.shape[-1]
+    return _weights_first(x, W) if _order(rows, W) == "weights first" else nn.functional.linear(x, W)
+
+
+@contextmanager
+def shortcuts(linears: Sequence[nn.Linear], rows: int) -> Generator[None]:
+    """Let linear layers take the faster way in a pass over so many tokens (rows times positions).
+
+    Args:
+        linears: the layers of a model (see `plain_linears`).
+        rows: tokens of the pass.
+    """
+    few = linears if rows <= _MOST_ROWS else ()
+    chosen = [one for one in few if _order(rows, one.weight) == "weights first"]
+    try:
+        for linear in chosen:
+            # An instance attribute shadows the method; deleting it brings the method back.
+            setattr(linear, "forward", functools.partial(_forward, linear))  # noqa: B010
+        yield
+    finally:
+        for linear in chosen:
+            del linear.forward
+
+
+def plain_linears(body: nn.Module) -> list[nn.Linear]:
+    """List the layers of a model that are a linear map, a bias at most, and nothing else."""
+    return [one for one in body.modules() if type(one) is nn.Linear and "forward" not in one.__dict__]
+
+
+def _forward(linear: nn.Linear, x: Tensor) -> Tensor:
+    y, bias = _weights_first(x, linear.weight), cast("Tensor | None", linear.bias)
+    return y if bias is None else y + bias
+
+
+def _order(rows: int, W: Tensor) -> Order:
     if not 1 < rows <= _MOST_ROWS or W.numel() < _LEAST_NUMBERS:
-        return nn.functional.linear(x, W)
+        return "rows first"
     device = "cpu" if W.device.type == "cpu" else torch.cuda.get_device_name(W.device)
-    if faster(rows, *W.shape, str(W.dtype).removeprefix("torch."), device, torch.get_num_threads()) == "rows first":
-        return nn.functional.linear(x, W)
-    return _vocabulary_first(x.reshape(rows, -1), W).view(*x.shape[:-1], -1)
+    return faster(rows, *W.shape, str(W.dtype).removeprefix("torch."), device, torch.get_num_threads())
 
 
 @functools.cache
@@ -79,17 +114,19 @@ def _known(place: Path) -> dict[str, Order]:
     return {key: order for key, order in known.items() if order in get_args(Order)} if isinstance(known, dict) else {}
 
 
-def _vocabulary_first(x: Tensor, W: Tensor) -> Tensor:
-    return (W @ x.T).T.contiguous()
+def _weights_first(x: Tensor, W: Tensor) -> Tensor:
+    return (W @ x.reshape(-1, x.shape[-1]).T).T.reshape(*x.shape[:-1], -1)
 
 
 def _time(rows: int, d_vocab: int, d_model: int, dtype: str, device: str) -> Order:
     where = "cpu" if device == "cpu" else "cuda"
-    W = torch.zeros(d_vocab, d_model, dtype=getattr(torch, dtype), device=where)
-    x = torch.ones(rows, d_model, dtype=W.dtype, device=where)
-    ways: dict[Order, Callable[[], Tensor]] = {
-        "rows first": lambda: nn.functional.linear(x, W),
-        "vocabulary first": lambda: _vocabulary_first(x, W),
+    # As many matrices as no cache holds: in a model, each is read from memory.
+    n = max(1, min(_MOST_MATRICES, _MORE_THAN_A_CACHE // (4 * d_vocab * d_model)))
+    weights = [torch.zeros(d_vocab, d_model, dtype=getattr(torch, dtype), device=where) for _ in range(n)]
+    x = torch.ones(rows, d_model, dtype=weights[0].dtype, device=where)
+    ways: dict[Order, Callable[[Tensor, Tensor], Tensor]] = {
+        "rows first": nn.functional.linear,
+        "weights first": _weights_first,
     }
     seconds: dict[Order, float] = {}
     for _ in range(4):  # the first round warms up, and is beaten by the others
@@ -97,7 +134,8 @@ def _time(rows: int, d_vocab: int, d_model: int, dtype: str, device: str) -> Ord
             if where == "cuda":
                 torch.cuda.synchronize()
             start = time.perf_counter()
-            way()
+            for W in weights:
+                way(x, W)
             if where == "cuda":
                 torch.cuda.synchronize()
             seconds[name] = min(seconds.get(name, float("inf")), time.perf_counter() - start)

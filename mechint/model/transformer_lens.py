@@ -28,9 +28,11 @@ from mechint.model.bridge_weights import logit_scale, unwrap
 from mechint.model.facts import read_facts, with_attention_access
 from mechint.model.hugging_face import HuggingFaceModel
 from mechint.model.past import Past
+from mechint.model.products import plain_linears, shortcuts
 from mechint.model.restarting import restarted
 from mechint.model.steered import Steering, merged
 from mechint.model.trimming import is_plain_map, only_at
+from mechint.model.unwatched import Wrappers
 from mechint.positions import TokenBatch, everywhere
 from mechint.sites import Site
 
@@ -81,6 +83,8 @@ class TransformerLensModel(HuggingFaceModel):
         self._norms, self._projections, self._scorings = {}, {}, {}
         self._steerings: list[Steering] = []
         self._own_pass = False
+        self._wrappers = Wrappers(hf_model.base_model, self._points)
+        self._linears = plain_linears(hf_model.base_model)
         self._probe()
 
     @torch.no_grad()
@@ -112,6 +116,8 @@ class TransformerLensModel(HuggingFaceModel):
                 )
             if self._can_trim and (places := plan.last_mlp_places(logits)) is not None:
                 stack.enter_context(only_at(unwrap(self._bridge.blocks[-1].mlp), places))
+            stack.enter_context(self._wrappers.only_where_watched())
+            stack.enter_context(shortcuts(self._linears, len(batch.ids) * (batch.ids.shape[1] - start)))
             try:
                 normalised = cast(Tensor, self._hf.base_model(**self._inputs(batch, past))[0])
             except Stopped:

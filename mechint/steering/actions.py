@@ -15,6 +15,7 @@ token's own length is the steering of "Psychopathological computations" (2025).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -27,6 +28,17 @@ Act = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
+class Recipe:
+    """What an action does, in numbers: for those who have it carried out elsewhere."""
+
+    kind: Literal["add", "add to own length", "project out", "clamp", "replace"]
+    values: Float[Tensor, "..."]
+    """What dose 1 adds, the unit vector, or what is put in."""
+    preserve: bool = False
+    """Whether each token is scaled back to the length it had."""
+
+
+@dataclass(frozen=True, eq=False)
 class Action:
     """A rewrite with a dose for every token."""
 
@@ -34,6 +46,8 @@ class Action:
     act: Act
     additive: bool = False
     """Whether it adds the same whatever else is added, so that order does not matter."""
+    recipe: Recipe | None = None
+    """None where no numbers say it, such as means by position."""
 
     def __call__(self, h: Tensor, dose: Tensor, offset: Tensor) -> Tensor:
         """Rewrite every token."""
@@ -47,7 +61,8 @@ def adding(step: Float[Tensor, " width"], *, preserve: bool) -> Action:
         new = h + _wide(dose, h) * _fitting(step, h, "add")
         return _as_long_as(h, new) if preserve else new
 
-    return Action("add, preserving norms" if preserve else "add", act, additive=not preserve)
+    name = "add, preserving norms" if preserve else "add"
+    return Action(name, act, additive=not preserve, recipe=Recipe("add", step, preserve))
 
 
 def adding_to_own_length(unit: Float[Tensor, " width"], *, preserve: bool) -> Action:
@@ -57,7 +72,8 @@ def adding_to_own_length(unit: Float[Tensor, " width"], *, preserve: bool) -> Ac
         new = h + _wide(dose, h) * h.norm(dim=-1, keepdim=True) * _fitting(unit, h, "add")
         return _as_long_as(h, new) if preserve else new
 
-    return Action("add, preserving norms" if preserve else "add", act)
+    name = "add, preserving norms" if preserve else "add"
+    return Action(name, act, recipe=Recipe("add to own length", unit, preserve))
 
 
 def projecting_out(unit: Float[Tensor, " width"]) -> Action:
@@ -67,7 +83,7 @@ def projecting_out(unit: Float[Tensor, " width"]) -> Action:
         direction = _fitting(unit, h, "project_out")
         return h - (dose * (h @ direction))[..., None] * direction
 
-    return Action("project out", act)
+    return Action("project out", act, recipe=Recipe("project out", unit))
 
 
 def clamping(unit: Float[Tensor, " width"], low: float, high: float) -> Action:
@@ -78,7 +94,7 @@ def clamping(unit: Float[Tensor, " width"], low: float, high: float) -> Action:
         along = h @ direction
         return h + (dose * (along.clamp(low, high) - along))[..., None] * direction
 
-    return Action("clamp", act)
+    return Action("clamp", act, recipe=Recipe("clamp", unit))
 
 
 def replacing(values: Float[Tensor, "..."], name: str = "replace", *, by_place: bool = False) -> Action:
@@ -100,7 +116,7 @@ def replacing(values: Float[Tensor, "..."], name: str = "replace", *, by_place: 
         strength = _wide(dose, h)
         return torch.where(strength == 1, chosen, h + strength * (chosen - h))
 
-    return Action(name, act)
+    return Action(name, act, recipe=None if by_place else Recipe("replace", values))
 
 
 def _wide(dose: Tensor, h: Tensor) -> Tensor:

@@ -131,9 +131,10 @@ def verdict(model: str, data: str, heads: Any, parts: pd.DataFrame) -> str:
         )
     count = f"{len(found)} of {len(heads)} heads of {model} {'meets' if len(found) == 1 else 'meet'}"
     top = found.iloc[0]
+    which = "It" if len(found) == 1 else f"The strongest of them, {top['label']},"
     sentences = [
         f"{count} {called}: {', '.join(found['label'])}.",
-        f"{'It' if len(found) == 1 else 'The strongest of them, ' + top['label'] + ','} attends to the target's earlier occurrence (weight {top['attention']:.2f}), "
+        f"{which} attends to the target's earlier occurrence (weight {top['attention']:.2f}), "
         f"and that one edge lowers the target's logit by {interval(top, 'cs_score')} (a random other token's by "
         f"{interval(top, 'cs_control')}); the attended token is among the 5 % most lowered of the vocabulary for "
         f"{top['ov_bottom_share']:.0%} of {int(top['ov_rows'])} sampled tokens.",
