@@ -239,10 +239,10 @@ def after(text: str) -> Positions:
         for row in range(len(batch.ids)):
             columns = batch.real[row].nonzero()[:, 0].tolist()
             ids = batch.ids[row, columns].tolist()
-            # Decoded as wholes: a tokenizer may put blanks between tokens that none of them holds.
-            starts = [len(str(batch.tokenizer.decode(ids[:i]))) for i in range(len(ids))]
             found = str(batch.tokenizer.decode(ids)).find(text)
             if found >= 0:
+                # Decoded as wholes: a tokenizer may put blanks between tokens that none of them holds.
+                starts = [len(str(batch.tokenizer.decode(ids[:i]))) for i in range(len(ids))]
                 mask[row, [c for c, s in zip(columns, starts, strict=True) if s >= found + len(text)]] = True
         return mask
 

@@ -256,10 +256,10 @@ def record(
         plan.texts.labels,
         plan.texts.texts,
         None if pooled == "mean" else torch.tensor(plan.selected),
-        str(at) if pooled is None else f"{pooled} of {at}",
+        plan.where,
         median_norms(norms),
         identity(model),
-        {"name": plan.texts.name, "hash": plan.texts.content_hash},
+        plan.data,
     )
 
 

@@ -131,6 +131,5 @@ def record_moments(
                 new = Moments.of(bucket.values[site][sides == label].flatten(0, 1))
                 known = moments[site].get(label)
                 moments[site][label] = new if known is None else known + new
-    name = str(at) if pooled is None else f"{pooled} of {at}"
-    data = {"name": plan.texts.name, "hash": plan.texts.content_hash}
-    return RecordedMoments(moments, plan.texts.groups, name, median_norms(norms), identity(model), data)
+    groups, norm = plan.texts.groups, median_norms(norms)
+    return RecordedMoments(moments, groups, plan.where, norm, identity(model), plan.data)

@@ -96,6 +96,16 @@ class Passes:
         """Bytes of what is kept."""
         return 4 * len(self.tokens) * self.n_at * sum(self.widths)
 
+    @property
+    def where(self) -> str:
+        """How the vectors that are kept are chosen among the tokens, in words."""
+        return str(self.at) if self.pooled is None else f"{self.pooled} of {self.at}"
+
+    @property
+    def data(self) -> dict[str, str]:
+        """Name and hash of the texts."""
+        return {"name": self.texts.name, "hash": self.texts.content_hash}
+
     def run(self, progress: bool | None = None) -> Iterator[Bucket]:
         """Run the model on one bucket after the other."""
         hidden = None if progress is None else not progress

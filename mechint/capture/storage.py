@@ -4,7 +4,6 @@ The header is one entry of the file's metadata, under `mechint`: its `kind`, a `
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mechint.errors import OutputError
+from mechint.whole_files import beside
 
 _KEY = "mechint"
 
@@ -30,15 +30,11 @@ def write_tensors(
         raise OutputError(f"{path} exists. Give another name, or overwrite=True.")
     metadata = {_KEY: json.dumps(header, allow_nan=False, ensure_ascii=False)}
     content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content)
-        beside.replace(path)
+        with beside(path) as place:
+            place.write_bytes(content)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        beside.unlink(missing_ok=True)
     return path
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mechint.errors import OutputError
+from mechint.whole_files import beside
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -21,30 +22,16 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         OutputError: the disk is full, or the place cannot be written to.
     """
     data = content.encode() if isinstance(content, str) else content
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
+        with beside(path) as place, place.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
     except OSError as error:
-        _remove(beside)
         raise OutputError(
             f"Cannot write {path}: {error.strerror or error}. Make room or choose another folder; everything "
             "measured so far is kept, and --resume goes on from it."
         ) from error
-    except BaseException:
-        _remove(beside)
-        raise
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return
 
 
 def write_frame(path: Path, frame: pd.DataFrame) -> pd.DataFrame:

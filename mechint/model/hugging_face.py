@@ -7,19 +7,29 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from jaxtyping import Int
+from torch import Tensor, nn
 from transformers import DynamicCache
 
 from mechint.errors import SiteError
 from mechint.interventions import Intervention
+from mechint.model.access import Access
 from mechint.model.agreement import Reference, agreement
-from mechint.model.base import Logits, Restart
+from mechint.model.base import Logits, Read, Restart, Rows, Write
 from mechint.model.bridge_weights import BridgeWeights
 from mechint.model.fingerprint import fingerprint_of
 from mechint.model.past import Past
-from mechint.model.steered import Steering, following
+from mechint.model.steered import Steering, following, merged
 from mechint.positions import TokenBatch
 from mechint.sites import Site
+
+TOLERANCE = 1e-3
+"""Of the largest number: float32 noise is 1e-6, a forgotten scale or bias is 1e-2 or more."""
+
+
+def relative_error(got: Tensor, expected: Tensor) -> float:
+    """Return the largest difference, relative to the largest number that was expected."""
+    return float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
 
 
 class HuggingFaceModel(BridgeWeights):
@@ -28,6 +38,8 @@ class HuggingFaceModel(BridgeWeights):
     _reference: Reference
     _steerings: list[Steering]
     _own_pass: bool
+    _block_output_length: int | None
+    """How many things a block returns; None if it returns a tensor."""
 
     @functools.cached_property
     def fingerprint(self) -> Mapping[str, str]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -102,6 +114,40 @@ class HuggingFaceModel(BridgeWeights):
             yield
         finally:
             self._own_pass = before
+
+    def _planned(
+        self,
+        tokens: Rows,
+        read: Read,
+        write: Write | None,
+        logits: Logits | None,
+        from_: Restart | None,
+        stop_after: str | Site | None,
+        past: Past | None,
+    ) -> tuple[TokenBatch, Write, Access]:
+        """Check and resolve what a run is asked for: its batch, its writes with those of plans, and its accounting."""
+        batch = self.batch(tokens)
+        last = None if stop_after is None else self.facts.check(stop_after)
+        self._check_kind(batch, logits, from_, last, past)
+        start = 0 if past is None else past.length
+        writes = merged(self._steerings, batch, start, last, write or {})
+        return batch, writes, Access(self.facts, read, writes, batch, from_, last, start)
+
+    def _watched_pass(self, ids: Int[Tensor, "batch pos"], block: nn.Module) -> Tensor:
+        """Return the logits of the model's own forward pass, and take note of what its blocks return."""
+        lengths: list[int | None] = []
+
+        def note(module: nn.Module, args: Any, output: Any) -> None:
+            del module, args
+            lengths.append(len(output) if isinstance(output, tuple) else None)
+
+        handle = block.register_forward_hook(note)
+        try:
+            logits = self._hf(ids, use_cache=False).logits
+        finally:
+            handle.remove()
+        self._block_output_length = lengths[0]
+        return logits
 
     def _check_kind(
         self, batch: TokenBatch, logits: Logits | None, from_: Restart | None, last: Site | None, past: Past | None

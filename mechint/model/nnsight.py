@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mechint.errors import InterventionError, UnsupportedModelError
 from mechint.interventions import Intervention
@@ -28,17 +28,15 @@ from mechint.model.agreement import Reference
 from mechint.model.base import Logits, Read, Restart, Rows, Run, Write
 from mechint.model.bridge_weights import logit_scale
 from mechint.model.facts import read_facts, with_attention_access
-from mechint.model.hugging_face import HuggingFaceModel
+from mechint.model.hugging_face import TOLERANCE, HuggingFaceModel, relative_error
 from mechint.model.nnsight_places import Visit, as_bridge_config, find_places, hook, index_of, writes_by_place
 from mechint.model.nnsight_trace import rewriting, walk
 from mechint.model.past import Past
 from mechint.model.roles import read_roles
-from mechint.model.steered import Steering, merged
+from mechint.model.steered import Steering
 from mechint.model.weights import Projections
 from mechint.positions import TokenBatch, everywhere
 from mechint.sites import Site
-
-_TOLERANCE = 1e-3
 
 
 class NNsightModel(HuggingFaceModel):
@@ -111,19 +109,14 @@ class NNsightModel(HuggingFaceModel):
         past: Past | None = None,
     ) -> Run:
         """Run a batch of token rows; see `Model.run`."""
-        batch = self.batch(tokens)
-        last = None if stop_after is None else self.facts.check(stop_after)
-        self._check_kind(batch, logits, from_, last, past)
         if self._remote and (past is not None or self._steerings):
             raise UnsupportedModelError(
                 "A past stays where the model runs, and a plan keeps its state and log here, so neither goes with a "
                 "run that takes place elsewhere. Give whole rows, and interventions as write=."
             )
-        start = 0 if past is None else past.length
-        steered = merged(self._steerings, batch, start, last, write or {})
-        plan = Access(self.facts, read, steered, batch, from_, last, start)
+        batch, steered, plan = self._planned(tokens, read, write, logits, from_, stop_after, past)
         wanted = None if logits is None else index_of(plan.index(logits.at))
-        end = None if last is not None else (self._paths[self._roles.ln_final], wanted)
+        end = None if stop_after is not None else (self._paths[self._roles.ln_final], wanted)
         # A place that this architecture has not is found out below, as one that was never met.
         there = [visit for visit in plan.visits() if visit[0] in self._points]
         visits = sorted(there, key=lambda visit: Site.parse(visit[0]))
@@ -214,18 +207,7 @@ class NNsightModel(HuggingFaceModel):
     def _probe(self) -> None:
         """Compare with the model's own forward pass on a few tokens, before anything is computed from it."""
         ids = torch.arange(6)[None] % self.facts.d_vocab
-        lengths: list[int | None] = []
-
-        def note(module: nn.Module, args: Any, output: Any) -> None:
-            del module, args
-            lengths.append(len(output) if isinstance(output, tuple) else None)
-
-        handle = self._roles.blocks[0].original_component.register_forward_hook(note)
-        try:
-            expected = self._hf(ids, use_cache=False).logits
-        finally:
-            handle.remove()
-        self._block_output_length = lengths[0]
+        expected = self._watched_pass(ids, self._roles.blocks[0].original_component)
         got = self.run(ids.tolist(), logits=Logits(at=everywhere)).logits
         self._require_same(cast(Tensor, got), expected, "Its logits are not reproduced from its final norm")
         self._require_sums(ids.tolist())
@@ -245,8 +227,8 @@ class NNsightModel(HuggingFaceModel):
             self._require_same(before + attention + mlp, after, f"Attention and MLP of L{i} do not add up")
 
     def _require_same(self, got: Tensor, expected: Tensor, what: str) -> None:
-        error = float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
-        if not error <= _TOLERANCE:
+        error = relative_error(got, expected)
+        if not error <= TOLERANCE:
             raise UnsupportedModelError(
                 f"{self.facts.name} ({self.facts.family}) is not understood by the nnsight backend. {what} (off by "
                 f'{error:.1e} of the largest). Load it with backend="transformer_lens".'

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 
 from mechint.errors import UnsupportedModelError
@@ -26,18 +26,17 @@ from mechint.model.agreement import Reference
 from mechint.model.base import Logits, Read, Restart, Rows, Run, Write
 from mechint.model.bridge_weights import logit_scale, unwrap
 from mechint.model.facts import read_facts, with_attention_access
-from mechint.model.hugging_face import HuggingFaceModel
+from mechint.model.hugging_face import TOLERANCE, HuggingFaceModel, relative_error
 from mechint.model.past import Past
 from mechint.model.products import plain_linears, shortcuts
 from mechint.model.restarting import restarted
-from mechint.model.steered import Steering, merged
+from mechint.model.steered import Steering
 from mechint.model.trimming import is_plain_map, only_at
 from mechint.model.unwatched import Wrappers
 from mechint.positions import TokenBatch, everywhere
 from mechint.sites import Site
 
 _log = logging.getLogger(__name__)
-_TOLERANCE = 1e-3  # of the largest logit: float32 noise is 1e-6, a forgotten scale or bias is 1e-2 or more
 
 
 class TransformerLensModel(HuggingFaceModel):
@@ -99,12 +98,8 @@ class TransformerLensModel(HuggingFaceModel):
         past: Past | None = None,
     ) -> Run:
         """Run a batch of token rows; see `Model.run`."""
-        batch = self.batch(tokens)
-        last = None if stop_after is None else self.facts.check(stop_after)
-        self._check_kind(batch, logits, from_, last, past)
-        start = 0 if past is None else past.length
-        steered = merged(self._steerings, batch, start, last, write or {})
-        plan = Access(self.facts, read, steered, batch, from_, last, start)
+        batch, _, plan = self._planned(tokens, read, write, logits, from_, stop_after, past)
+        n_new = batch.ids.shape[1] - (0 if past is None else past.length)
         with ExitStack() as stack:
             stack.enter_context(self._as_own_pass())
             for tl_name, visit in plan.visits():
@@ -117,7 +112,7 @@ class TransformerLensModel(HuggingFaceModel):
             if self._can_trim and (places := plan.last_mlp_places(logits)) is not None:
                 stack.enter_context(only_at(unwrap(self._bridge.blocks[-1].mlp), places))
             stack.enter_context(self._wrappers.only_where_watched())
-            stack.enter_context(shortcuts(self._linears, len(batch.ids) * (batch.ids.shape[1] - start)))
+            stack.enter_context(shortcuts(self._linears, len(batch.ids) * n_new))
             try:
                 normalised = cast(Tensor, self._hf.base_model(**self._inputs(batch, past))[0])
             except Stopped:
@@ -161,23 +156,12 @@ class TransformerLensModel(HuggingFaceModel):
     def _probe(self) -> None:
         """Compare with the model's own forward pass on a few tokens, before anything is computed from it."""
         ids = torch.arange(6)[None] % self.facts.d_vocab
-        lengths: list[int | None] = []
-
-        def note(module: nn.Module, args: Any, output: Any) -> None:
-            del module, args
-            lengths.append(len(output) if isinstance(output, tuple) else None)
-
-        handle = unwrap(self._bridge.blocks[0]).register_forward_hook(note)
-        try:
-            expected = self._hf(ids, use_cache=False).logits
-        finally:
-            handle.remove()
-        self._block_output_length = lengths[0]
+        expected = self._watched_pass(ids, unwrap(self._bridge.blocks[0]))
         if (mlp := getattr(self._bridge.blocks[-1], "mlp", None)) is not None:
             self._can_trim = is_plain_map(lambda: self._hf(ids, use_cache=False), unwrap(mlp))
         got = self.run(ids.tolist(), logits=Logits(at=everywhere)).logits
-        worst = float((cast(Tensor, got) - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
-        if not worst <= _TOLERANCE:
+        worst = relative_error(cast(Tensor, got), expected)
+        if not worst <= TOLERANCE:
             raise UnsupportedModelError(
                 f"The logits of {self.facts.name} ({self.facts.family}) are not reproduced from its final norm and "
                 f"unembedding: off by {worst:.1e} of the largest. This family scales or caps its logits in a way that "

@@ -17,9 +17,9 @@ from mechint.errors import InterventionError, PositionError
 from mechint.model.base import Logits, Model, Run
 from mechint.positions import Positions, TokenBatch
 from mechint.sites import Site
-from mechint.steering.methods import Edit, Method, SideBranch, StepState, entropy, merged
+from mechint.steering.methods import Edit, Method, SideBranch, StepState, entropy, entropy_of, merged
 from mechint.steering.sampling import Sampling, draw, filtered, penalised
-from mechint.steering.session import Session
+from mechint.steering.session import sessions_of
 
 _LAST = Positions("the last token", lambda b: b.real & (torch.arange(b.ids.shape[1]) == b.ids.shape[1] - 1))
 
@@ -78,7 +78,7 @@ class Decoder:
                 f"the {model.facts.n_ctx} that {model.facts.name} reads. Shorten one or the other."
             )
         self._past = model.new_past()
-        self._sessions = [s for s in model.steerings if isinstance(s, Session)]
+        self._sessions = sessions_of(model)
         wanted = [Site.parse(site) for method in settings.methods for site in method.sites]
         self._seen = sorted({model.facts.check(site) for site in wanted})
 
@@ -201,7 +201,7 @@ class Decoder:
     def _note(self, logits: Tensor, tokens: Tensor) -> None:
         settings = self._settings
         log_p = logits.double().log_softmax(-1) if settings.measure else None
-        spread = entropy(logits).tolist() if settings.measure else []
+        spread = [] if log_p is None else entropy_of(log_p).tolist()
         for place, (row, token) in enumerate(zip(self._rows, tokens.tolist(), strict=True)):
             row.tokens.append(token)
             if log_p is not None:

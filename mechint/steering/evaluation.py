@@ -7,6 +7,7 @@ median |h| of each site, and equal for all arms, so that controls are as long as
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ from mechint.steering.arms import PROMPT_ONLY, Arms
 from mechint.steering.generation import generate
 from mechint.steering.metrics import Metric, WordPreference, distinct, repetition
 from mechint.steering.parts import add
+from mechint.steering.plan import Plan
 from mechint.vectors.damage import NeutralTexts
 from mechint.vectors.vector import SteeringVector
 
@@ -156,22 +158,20 @@ class SteeringEvaluation:
         prompts, rows = list(self._prompts), list[pd.DataFrame]()
         if arm == PROMPT_ONLY:
             prompts = [Prompt(p.id, f"{self._instruction}{p.prompt}", cluster=p.cluster) for p in prompts]
-        doses = (0.0,) if arm in ("none", PROMPT_ONLY) else self._doses
-        for dose in doses:
-            if dose == 0:
+        vector = None if arm in ("none", PROMPT_ONLY) else self._arms.make(arm, draw)
+        for dose in (0.0,) if vector is None else self._doses:
+            with nullcontext() if vector is None else self._model.apply(self._plan(vector, dose)):
                 values = self._metric(self._model, prompts)
-            else:
-                with self._model.apply(self._plan(arm, draw, dose)):
-                    values = self._metric(self._model, prompts)
             about = {"arm": arm, "draw": draw, "dose": dose, "id": [p.id for p in prompts]}
             rows.append(pd.DataFrame({**about, "value": values}))
         return pd.concat(rows, ignore_index=True)
 
     def _damage(self, arm: str) -> pd.DataFrame:
         rows: list[pd.DataFrame] = []
+        vector = self._arms.make(arm, 0)
         neutral = self._neutral  # its clean pass is made here, where no plan is in force
         for dose in self._doses:
-            with self._model.apply(self._plan(arm, 0, dose)):
+            with self._model.apply(self._plan(vector, dose)):
                 found = neutral.damage()
             about = {"arm": arm, "dose": dose, "document": found.document}
             rows.append(pd.DataFrame({**about, "kl": found.kl, "loss_change": found.loss_change}))
@@ -179,7 +179,7 @@ class SteeringEvaluation:
 
     def _texts(self, dose: float) -> pd.DataFrame:
         prompts = list(self._prompts)[: self.settings.texts]
-        plan = None if dose == 0 else self._plan("vector", 0, dose)
+        plan = None if dose == 0 else self._plan(self._arms.vector, dose)
         how: dict[str, Any] = {"max_new_tokens": self.settings.max_new_tokens, "seed": self._seed}
         found = generate(self._model, prompts, plan, temperature=self.settings.temperature, progress=False, **how)
         rows = [
@@ -189,9 +189,8 @@ class SteeringEvaluation:
         ]
         return pd.DataFrame(rows)
 
-    def _plan(self, arm: str, draw: int, dose: float) -> Any:
-        settings = self.settings
-        return add(self._arms.make(arm, draw), dose, where=settings.where, norm=settings.norm)
+    def _plan(self, vector: SteeringVector, dose: float) -> Plan:
+        return add(vector, dose, where=self.settings.where, norm=self.settings.norm)
 
     @property
     def _neutral(self) -> NeutralTexts:

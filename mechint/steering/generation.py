@@ -21,7 +21,7 @@ from mechint.steering.methods import Method
 from mechint.steering.plan import Plan
 from mechint.steering.receipts import Receipt
 from mechint.steering.sampling import Sampling, generators
-from mechint.steering.session import Session
+from mechint.steering.session import sessions_of
 
 Prompts = str | Prompt | Sequence[str] | Sequence[Prompt] | PromptSet
 PRODUCING = prompt(-1) | generated()
@@ -189,7 +189,7 @@ def _write(
 ) -> None:
     order = sorted(range(len(rows)), key=lambda i: len(texts[i]))
     hidden = None if progress is None else not progress
-    sessions = [s for s in model.steerings if isinstance(s, Session)]
+    sessions = sessions_of(model)
     with tqdm(total=len(rows) * settings.max_new_tokens, desc="generate", unit="token", disable=hidden) as bar:
         for first in range(0, len(order), batch_size):
             part = order[first : first + batch_size]

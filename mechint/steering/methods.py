@@ -149,7 +149,11 @@ def merged(logits: Float[Tensor, "batch d_vocab"], edits: Sequence[Edit]) -> Flo
 
 def entropy(logits: Float[Tensor, "batch d_vocab"]) -> Float[Tensor, " batch"]:
     """Return the entropy of each row's softmax in nats; summed in float64, since vocabularies are long."""
-    log_p = logits.double().log_softmax(-1)
+    return entropy_of(logits.double().log_softmax(-1))
+
+
+def entropy_of(log_p: Float[Tensor, "batch d_vocab"]) -> Float[Tensor, " batch"]:
+    """Return the entropy of each row of log-probabilities in nats; a token that is forbidden adds nothing."""
     return -(log_p.exp() * log_p.clamp(min=-1e4)).sum(-1).float()
 
 

@@ -72,11 +72,11 @@ class WordPreference:
     def token_direction(self, model: Model) -> Float[Tensor, " d_model"]:
         """Return what pushes the positive and against the negative words directly: a difference of mean unembeddings.
 
-        Through the gain of the final norm: the direction in the residual stream that the logits read.
+        Through the final norm (gain, and centring where it centres): the direction of the stream that logits read.
         """
         ids = [torch.tensor(self.tokens(model, side)) for side in (self.positive, self.negative)]
         difference, norm = model.unembedding(ids[0]).mean(0) - model.unembedding(ids[1]).mean(0), model.norm("final")
-        return difference if norm is None else difference * norm.gain
+        return difference if norm is None else norm.centre(norm.gain * difference)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ rows, or tries something on a forked past, says so.
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -256,6 +255,6 @@ def session(plan: Plan, model: Model, *, strict: bool = True) -> Generator[Sessi
         acting.require_fired()
 
 
-def sessions(model: Any) -> list[Session]:
+def sessions_of(model: Model) -> list[Session]:
     """List the sessions that are in force on a model."""
     return [s for s in model.steerings if isinstance(s, Session)]

@@ -11,7 +11,6 @@ comes back exactly. That the blocks agree (`direction.k` is our `Lk.resid_post`)
 
 import base64
 import binascii
-import os
 import re
 import tempfile
 from collections.abc import Mapping
@@ -32,6 +31,7 @@ from mechint.vectors.dose import DoseUnit
 from mechint.vectors.imports import declared
 from mechint.vectors.saved import load, save
 from mechint.vectors.vector import SteeringVector
+from mechint.whole_files import beside
 
 _KIND = "controlvector"
 _HINT, _COUNT = f"{_KIND}.model_hint", f"{_KIND}.layer_count"
@@ -89,27 +89,23 @@ def export_gguf(
         )
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists. Give another name, or overwrite=True.")
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writer = gguf.GGUFWriter(beside, _KIND)
-        writer.add_string(_HINT, model_hint or vector.model.get("name", "unknown"))
-        writer.add_uint32(_COUNT, len(steps))
-        writer.add_string(_CONCEPT, vector.concept)
-        writer.add_string(_VECTOR, _packed(vector))
-        writer.add_float64(_DOSE, dose)
-        writer.add_string(_UNIT, unit)
-        for block, step in steps.items():
-            writer.add_tensor(f"direction.{block}", step.numpy())
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        beside.replace(path)
+        with beside(path) as place:
+            writer = gguf.GGUFWriter(place, _KIND)
+            writer.add_string(_HINT, model_hint or vector.model.get("name", "unknown"))
+            writer.add_uint32(_COUNT, len(steps))
+            writer.add_string(_CONCEPT, vector.concept)
+            writer.add_string(_VECTOR, _packed(vector))
+            writer.add_float64(_DOSE, dose)
+            writer.add_string(_UNIT, unit)
+            for block, step in steps.items():
+                writer.add_tensor(f"direction.{block}", step.numpy())
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+            writer.close()
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        beside.unlink(missing_ok=True)
     return path
 
 

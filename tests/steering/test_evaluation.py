@@ -114,6 +114,20 @@ def test_the_token_direction_pushes_the_words_at_the_end_of_the_stream() -> None
     assert found.verdict.startswith("More than chance")
 
 
+@pytest.mark.parametrize("family", ["gpt2", "gemma3"])
+def test_the_token_direction_is_what_the_logits_read_of_the_stream(family: str) -> None:
+    model = tiny(family)
+    final, direction = model.norm("final"), METRIC.token_direction(model)
+    ids = [torch.tensor(METRIC.tokens(model, side)) for side in (METRIC.positive, METRIC.negative)]
+    difference = model.unembedding(ids[0]).mean(0) - model.unembedding(ids[1]).mean(0)
+    stream = 3 * torch.randn(5, 32, generator=torch.Generator().manual_seed(1)) + 2  # far from centred
+    assert final is not None
+
+    logits = final(stream) @ difference - (0 if final.bias is None else final.bias @ difference)
+
+    torch.testing.assert_close((stream @ direction)[:, None] / final.scale(stream), logits[:, None])
+
+
 def test_damage_and_texts_stand_beside_the_effect(monkeypatch: pytest.MonkeyPatch) -> None:
     from mechint.steering import evaluation
     from mechint.vectors.damage import NeutralTexts
