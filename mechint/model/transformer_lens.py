@@ -99,7 +99,6 @@ class TransformerLensModel(HuggingFaceModel):
     ) -> Run:
         """Run a batch of token rows; see `Model.run`."""
         batch, _, plan = self._planned(tokens, read, write, logits, from_, stop_after, past)
-        n_new = batch.ids.shape[1] - (0 if past is None else past.length)
         with ExitStack() as stack:
             stack.enter_context(self._as_own_pass())
             for tl_name, visit in plan.visits():
@@ -111,8 +110,9 @@ class TransformerLensModel(HuggingFaceModel):
                 )
             if self._can_trim and (places := plan.last_mlp_places(logits)) is not None:
                 stack.enter_context(only_at(unwrap(self._bridge.blocks[-1].mlp), places))
-            stack.enter_context(self._wrappers.only_where_watched())
-            stack.enter_context(shortcuts(self._linears, len(batch.ids) * n_new))
+            if past is not None:
+                stack.enter_context(self._wrappers.only_where_watched())
+                stack.enter_context(shortcuts(self._linears, len(batch.ids) * (batch.ids.shape[1] - past.length)))
             try:
                 normalised = cast(Tensor, self._hf.base_model(**self._inputs(batch, past))[0])
             except Stopped:

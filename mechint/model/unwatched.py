@@ -2,7 +2,9 @@
 
 TransformerLens wraps every norm, projection and attention of a model to show what passes through it, which costs a
 quarter of the time of a pass over one token. Where no hook point inside a wrapper has a hook, the wrapper is taken out
-for the pass and the wrapped module put in its place; the numbers are the same.
+for the pass and the wrapped module put in its place. The numbers are the same but for rounding: transformers takes the
+softmax of attention in float32 whatever the format, which a model in float64 shows. So this is for passes that go on
+from a past, one token at a time; measurements, some of which look inside and some not, all see the wrapped model.
 """
 
 from collections.abc import Generator, Mapping

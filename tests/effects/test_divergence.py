@@ -21,6 +21,7 @@ class Unembedding(Model):
     """A model of which nothing but the last matrix is known."""
 
     fingerprint = agreement = placement = MappingProxyType({})  # type: ignore[assignment]
+    steerings, end_tokens = (), frozenset()  # type: ignore[assignment]
 
     def __init__(self, weights: Tensor, bias: Tensor | None = None, cap: float | None = None) -> None:
         self.weights, self.bias = weights, weights.new_zeros(len(weights)) if bias is None else bias
@@ -35,7 +36,7 @@ class Unembedding(Model):
     def _unknown(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError
 
-    run = unembed = output_weights = norm = projections = mlp_output_weights = scoring = _unknown
+    run = new_past = steered = unembed = output_weights = norm = projections = mlp_output_weights = scoring = _unknown
 
 
 def dense(model: Model, x: Tensor, changes: Tensor, next_tokens: Tensor) -> dict[str, Tensor]:

@@ -61,7 +61,7 @@ def test_a_users_own_hook_is_met_in_every_run() -> None:
     point, seen = model._points["blocks.1.hook_resid_post"], []
     point.add_hook(lambda value, hook: seen.append(value.shape))
     try:
-        model.run(ROWS, write={"L0H1.z": zero()}, logits=Logits())
+        model.run(ROWS, write={"L0H1.z": zero()}, logits=Logits(), past=model.new_past())
     finally:
         point.remove_hooks()
 
