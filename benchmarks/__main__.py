@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import capture, cspa, decoding, head_sweep, scan_memory, start_up, static_ranks
+from benchmarks import capture, cspa, decoding, fit, head_sweep, scan_memory, start_up, static_ranks
 
 BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
     "start-up": start_up.measure,
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
     "cspa": cspa.measure,
     "static-ranks": static_ranks.measure,
     "capture": capture.measure,
+    "fit": fit.measure,
     "decoding": decoding.measure,
 }
 

@@ -99,7 +99,7 @@ def nnsight_capture(hf_model: Any, tokenizer: Any, rows: Sequence[Sequence[int]]
     return torch.cat(out)
 
 
-def nnsight_alone() -> None:
+def nnsight_alone(n: int, repeats: int) -> None:
     """Time the peer, and print its time and result as JSON: meant for a process of its own."""
     import logging
 
@@ -107,8 +107,8 @@ def nnsight_alone() -> None:
     from mechint.model.loading import load_parts
 
     parts = load_parts(MODEL)
-    rows = [list(mi.prompts.tokenize(text, parts.tokenizer)) for text in texts_of(parts.tokenizer)]
-    seconds, values = timed(lambda: nnsight_capture(parts.hf_model, parts.tokenizer, rows, LAYERS), 3)
+    rows = [list(mi.prompts.tokenize(text, parts.tokenizer)) for text in texts_of(parts.tokenizer, n)]
+    seconds, values = timed(lambda: nnsight_capture(parts.hf_model, parts.tokenizer, rows, LAYERS), repeats)
     sys.stdout.write(json.dumps({"seconds": seconds, "values": values.tolist()}))
 
 
@@ -138,10 +138,10 @@ def compare(model: Any, texts: Sequence[str], layers: Sequence[int], repeats: in
     }, values
 
 
-def measure(repeats: int = 3) -> dict[str, float]:
+def measure(n: int = 64, repeats: int = 3) -> dict[str, float]:
     """Return seconds and ratios."""
     model: Any = mi.load(MODEL)
-    texts = texts_of(model.tokenizer)
+    texts = texts_of(model.tokenizer, n)
     peak = peak_rate()
     found, values = compare(model, texts, LAYERS, repeats)
     peak = max(peak, peak_rate())
@@ -150,7 +150,8 @@ def measure(repeats: int = 3) -> dict[str, float]:
     found["floor: multiply-adds of the blocks at the peak rate, s"] = 2.0 * weights * found["tokens"] / peak
     found["ours / floor"] = found["ours, s"] / found["floor: multiply-adds of the blocks at the peak rate, s"]
     del model
-    peer = subprocess.run([sys.executable, "-m", "benchmarks.capture"], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "benchmarks.capture", str(n), str(repeats)]
+    peer = subprocess.run(command, capture_output=True, text=True, check=False)
     if peer.returncode == 0:
         answer = json.loads(peer.stdout)
         found["nnsight with stop, s"] = answer["seconds"]
@@ -164,4 +165,4 @@ def measure(repeats: int = 3) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    nnsight_alone()
+    nnsight_alone(int(sys.argv[1]), int(sys.argv[2]))

@@ -73,7 +73,7 @@ def test_every_public_name_is_there_and_no_other() -> None:
     for name in mechint.__all__:
         assert getattr(mechint, name) is not None
     assert set(dir(mechint)) == {*mechint.__all__, "__version__"}
-    with pytest.raises(AttributeError, match=r"has no attribute 'lode'\. Public names: Findings"):
+    with pytest.raises(AttributeError, match=r"has no attribute 'lode'\. Public names: Activations"):
         _ = mechint.lode  # type: ignore[attr-defined]
 
 

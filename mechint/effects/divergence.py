@@ -12,6 +12,9 @@ has been seen so far, so that F is 0 but for rounding and a change common to all
 digits. The vocabulary is walked through once, in blocks, with the largest logit so far as a moving reference (Milakov
 and Gimelshein 2018, "Online normalizer calculation for softmax"); sums of blocks are added up in float64, since
 float32 sums over 262,144 entries are off by 1e-4. All changes share the clean softmax and the reading of W_U.
+
+A change that lifts a token by 88 nats or more beyond the mean, as violent steering does, takes e^u out of float32.
+Those few pairs of change and position are taken again, in float64 and by the plain formula, which loses nothing there.
 """
 
 from dataclasses import dataclass
@@ -26,6 +29,8 @@ ROWS = 1024
 """Positions x (changes + 1) of one matrix product."""
 COLUMNS = 2048
 """Vocabulary entries of one matrix product: with ROWS, few enough for its results to stay in a cache."""
+_AT_ONCE = 16
+"""Pairs of change and position taken again together, each with two float64 vocabularies."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,34 @@ def divergence(
     for start in range(0, n_at, size):
         here = slice(start, start + size)
         parts.append(_some(model, normalised[here], changes[:, here], tokens[here], top, changed_entropy))
-    return _joined(parts)
+    found = _joined(parts)
+    for pairs in (~torch.isfinite(found.kl)).nonzero().split(_AT_ONCE):
+        _take_again(found, model, normalised, changes, tokens, *pairs.T)
+    return found
+
+
+def _take_again(
+    found: Divergence, model: Model, x: Tensor, changes: Tensor, next_tokens: Tensor, change: Tensor, at: Tensor
+) -> None:
+    """Put pairs of change and position right that were too much for float32."""
+    clean, delta = _whole(model, x[at]), _whole(model, changes[change, at], bias=False)
+    if (cap := model.facts.logit_cap) is not None:
+        _cap(clean, delta, cap)
+    log_p, log_q = clean.log_softmax(-1), (clean + delta).log_softmax(-1)
+    found.kl[change, at] = (log_p.exp() * (log_p - log_q)).sum(-1)
+    own = next_tokens[at]
+    known, column = own >= 0, own.clamp(min=0)[:, None]
+    loss_change = (log_p.gather(1, column) - log_q.gather(1, column))[:, 0]
+    found.loss_change[change, at] = loss_change.masked_fill(~known, torch.nan)
+    if found.changed_entropy is not None:
+        found.changed_entropy[change, at] = -torch.special.xlogy(log_q.exp(), log_q.exp()).sum(-1)
+
+
+def _whole(model: Model, x: Tensor, *, bias: bool = True) -> Tensor:
+    """Return x · W_U over the whole vocabulary in float64."""
+    every = slice(0, model.facts.d_vocab)
+    logits = (x @ model.unembedding(every).to(x.dtype).T).double()
+    return logits + model.output_bias(every) if bias else logits
 
 
 def _some(model: Model, x: Tensor, changes: Tensor, next_tokens: Tensor, top: int, changed_entropy: bool) -> Divergence:

@@ -1,6 +1,7 @@
 """What each column of a table means, with its unit. `x_low` and `x_high` are the ends of a 95 % interval of `x`."""
 
 from mechint.experiment.columns_self_repair import SELF_REPAIR
+from mechint.experiment.columns_steering import STEERING
 from mechint.experiment.columns_study import STUDY
 
 Meaning = tuple[str, str]
@@ -55,7 +56,11 @@ COLUMNS: dict[str, Meaning] = {
     "d_vocab": ("tokens", "Size of the vocabulary."),
     "ablated": ("", "The head that was taken away."),
     "component": ("", "L17H3: a head; M17: the MLP of layer 17; final norm: its change of scale."),
-    "part": ("", "The kind of component: head, mlp, layer (a whole block); heads, MLPs, final norm, or all of them."),
+    "part": (
+        "",
+        "The kind of component: head, mlp, layer (a whole block); heads, MLPs, final norm, or all of them. Of a plan: "
+        "its part.",
+    ),
     "repair": ("logits", "Change of the component's direct effect when the head is ablated."),
     "direct_effect_change": ("logits", "Change of the ablated head's own direct effect."),
     "logit_change": ("logits", "Change of the metric that was measured: loss plus all repair."),
@@ -70,8 +75,8 @@ COLUMNS: dict[str, Meaning] = {
     "logit_target": ("logits", "The target's logit at the end of the prompt."),
     "logit_distractor": ("logits", "The distractor's logit there."),
     "correct": ("yes or no", "Whether the target's logit is above the distractor's."),
-    "position": ("index from 0", "Place of the token in the prompt."),
-    "token": ("", "The token."),
+    "position": ("index from 0", "Place of the token in its text."),
+    "token": ("", "The token; in a receipt its number in the vocabulary."),
     "weight": ("share, 0 to 1", "Attention weight."),
     "is_target": ("yes or no", "Whether this is the target's earlier occurrence."),
     "is_destination": ("yes or no", "Whether the head looks from here."),
@@ -91,10 +96,18 @@ COLUMNS: dict[str, Meaning] = {
     "direct_effect_clean": ("logits", "What the component writes for target minus distractor in the clean run."),
     "direct_effect_resampled": ("logits", "The same with the name movers resampled."),
     "direct_effect_after": ("logits", "The same after the edit, or with the query changed."),
-    "change": ("logits", "Direct effect after minus direct effect in the clean run."),
+    "change": (
+        "logits; ratio",
+        "Direct effect after minus direct effect in the clean run, in logits. Of steering: |Δ| / |h|, length of the "
+        "change over length of the activation.",
+    ),
     "intervention": ("", "What the movers' output at the last position is set to; IO is the target's direction."),
     "removed": ("", "Part of the movers' output that is taken out of the head's query."),
-    "chosen": ("", "Positions with the largest change of the loss, or as many random ones of the same documents."),
+    "chosen": (
+        "",
+        "Positions with the largest change of the loss, or as many random ones of the same documents; of layers, "
+        "whether it is the one that is tested.",
+    ),
     "condition": (
         "",
         "What is asked of a position: that a token of the text is predicted, attended, suppressed, or all.",
@@ -106,7 +119,11 @@ COLUMNS: dict[str, Meaning] = {
     "loss_change": ("nats", "Loss with the head ablated minus clean loss: above 0 the head helps."),
     "absolute_loss_change": ("nats", "The same regardless of sign, position by position."),
     "kl": ("nats", "KL divergence from the clean prediction to the ablated one."),
-    "effect": ("", "Direct: the head's own term. Indirect: what answers it. Both: the head ablated in a run."),
+    "effect": (
+        "",
+        "Of ablation: direct (the head's own term), indirect (what answers it), or both (the head ablated in a run). "
+        "Of steering: the metric with steering minus the metric without, in the metric's unit; mean over prompts.",
+    ),
     "scale": ("", "Scale of the final norm: frozen at the clean run's, or recomputed."),
     "words": ("", "Which attended tokens count: all, or those that are no function words."),
     "n_edges": ("edges", "Pairs of a position and one that it attends to."),
@@ -162,12 +179,17 @@ COLUMNS: dict[str, Meaning] = {
     "bucket_ablated": ("nats", "Mean effect of the full ablation in the bucket."),
     "bucket_cspa": ("nats", "Mean effect of the rule in the bucket: 0 if all of the head's effect is kept."),
     **STUDY,
+    **STEERING,
     "criterion": ("", "Name of a criterion, fixed before looking."),
-    "threshold": ("", "What it asks."),
+    "threshold": ("", "What the criterion asks; of a gate, what its signal is compared with."),
     "meaning": ("", "Why it is asked."),
 }
 
 TITLES: dict[str, str] = {
+    "kl_mean": "KL, mean",
+    "kl_p95": "KL, 95th percentile",
+    "perplexity_ratio": "Perplexity, steered / clean",
+    "distinct_2": "Distinct pairs of words",
     "tempers": "Less certain through it",
     "sharpens": "More certain through it",
     "label": "Head",
@@ -200,6 +222,9 @@ TITLES: dict[str, str] = {
 """Headings that are more than the column's name."""
 
 LEADING: dict[str, tuple[str, ...]] = {
+    "steering_evaluation": (
+        "arm", "dose", "draws", "effect", "low", "high", "kl_p95", "perplexity_ratio", "repetition", "distinct_2",
+    ),
     "calibration": (
         "label", "overconfidence_added", "overconfidence_marginal", "calibration_error_added", "entropy_marginal",
         "entropy_marginal_control", "entropy_difference", "tempers", "sharpens",

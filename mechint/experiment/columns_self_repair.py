@@ -55,7 +55,11 @@ SELF_REPAIR: dict[str, tuple[str, str]] = {
     "top_clean_elsewhere": ("logits", "Before ablation, of the neuron that was chosen under another draw."),
     "top_ablated_elsewhere": ("logits", "And after it."),
     "erases_elsewhere": ("share, 0 to 1", "As above, for the neuron that was chosen under another draw."),
-    "rank": ("index from 1", "Place of the neuron among all, the one that rises most being 1."),
+    "rank": (
+        "index",
+        "Place of the neuron among all, the one that rises most being 1; of a token, the one that a vector moves most "
+        "being 0.",
+    ),
     "share_of_effect": ("share", "What the rise of that neuron is compared with, as a share of the direct effect."),
     "tokens_above": ("share, 0 to 1", "Tokens in which it rises by more."),
 }

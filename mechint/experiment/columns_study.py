@@ -8,8 +8,12 @@ _CONTROLS = {
 
 STUDY: dict[str, tuple[str, str]] = {
     "question": ("", "What is asked of the head."),
-    "unit": ("", "Unit of the value and of its control."),
-    "value": ("see unit", "The number, with its 95 % interval."),
+    "unit": ("", "Unit of the value and of its control; in a receipt, what a dose of 1 is."),
+    "value": (
+        "see unit",
+        "The number, with its 95 % interval. In a receipt: the signal that a gate saw. Of a vector's tokens: change of "
+        "the logit, on an arbitrary scale.",
+    ),
     "control": ("", "What the number is compared with."),
     "control_value": ("see unit", "The same number for the control; between other heads: mean, lowest and highest."),
     "n": ("observations", "Tokens, sentences, edges or positions that went in."),

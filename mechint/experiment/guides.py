@@ -40,6 +40,36 @@ GUIDES: dict[str, tuple[str, ...]] = {
         "and the mean of ratios cut to 0 to 1, which noise alone makes positive.",
         "Brackets hold 95 % intervals over clusters of documents, with the chosen tokens held fixed.",
     ),
+    "steering_evaluation": (
+        "A steering vector is added to the model's activations while it reads or writes. The effect of a dose is the "
+        "metric with steering minus the metric without, prompt by prompt. Doses are in units of the median length |h| "
+        "of the activations at that site, and every control is as long as the vector.",
+        "Any push of that size changes something. Three nulls show how much: random directions, random directions with "
+        "the activations' own covariance, and vectors fitted to labels that mean nothing. The claim “more than chance” "
+        "is tested at one dose that was named beforehand, against the hardest of them; all other doses are shown and "
+        "not tested.",
+        "The other arms are comparisons: the vector without the scored words' own direction (an effect that is gone "
+        "there was only a bias on those words), a vector of another concept, and an instruction in the prompt without "
+        "steering.",
+        "Where a layer was chosen, it is the one with the largest effect at equal damage, on prompts and texts that "
+        "were used for nothing else (table layers); all other numbers are from others that played no part in it.",
+        "Steering costs something: KL and perplexity on neutral text, repetition and variety of generated text, at the "
+        "same doses. Read the texts before you trust an effect.",
+        "low and high are the ends of 95 % intervals over clusters of prompts; for arms of many draws, of the middle "
+        "95 % of the draws.",
+    ),
+    "steering_receipt": (
+        "A receipt lists every token whose activation a plan rewrote: by which part, at which site, with which dose, "
+        "and how far, as the length of the change over the length of what was there (|Δ| / |h|).",
+        "t counts from the end of the prompt: 0 is the first generated token. A part with a gate acts only while the "
+        "gate is open; decisions on vectors and entropy count from the next token on.",
+    ),
+    "steering_vector_report": (
+        "A direction that stands for a concept should tell texts with and without it apart that it was not fitted on: "
+        "AUROC 1 is perfect, 0.5 is chance. Words alone may do as well; then the number says nothing about the model.",
+        "Two halves of the texts should give nearly the same direction: their cosine is near 0 for noise.",
+        "Telling apart is not steering: what the vector does to the text is measured by an evaluation.",
+    ),
 }
 
 GENERAL = ("Brackets hold 95 % intervals: an interval that includes 0 is no evidence of an effect.",)

@@ -1,9 +1,9 @@
 """The faster of two ways to the same product.
 
-Logits are x Wᵀ, and so is what every linear layer gives. For a handful of rows, W xᵀ transposed afterwards is the same
-numbers, and with some BLAS libraries up to twice as fast for large W (and slower with others, or for other sizes). So
-both are timed, once for a size on a machine, and the choice is kept in the cache: results of later runs do not hang on
-the clock, since the two differ in the last bits.
+Logits are x Wᵀ. For a handful of rows, W xᵀ transposed afterwards is the same numbers, and with some BLAS libraries up
+to twice as fast for large W (and slower with others, or for other sizes). So both are timed, once for a size on a
+machine, and the choice is kept in the cache: results of later runs do not hang on the clock, since the two differ in
+the last bits.
 """
 
 import functools
@@ -11,10 +11,9 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import filelock
 import torch
@@ -39,37 +38,6 @@ def product(x: Float[Tensor, "*batch d_model"], W: Float[Tensor, "d_vocab d_mode
     """Return x Wᵀ, by the way that was found to be faster for this many rows."""
     rows = x.numel() // x.shape[-1]
     return _weights_first(x, W) if _order(rows, W) == "weights first" else nn.functional.linear(x, W)
-
-
-@contextmanager
-def shortcuts(linears: Sequence[nn.Linear], rows: int) -> Generator[None]:
-    """Let linear layers take the faster way in a pass over so many tokens (rows times positions).
-
-    Args:
-        linears: the layers of a model (see `plain_linears`).
-        rows: tokens of the pass.
-    """
-    few = linears if rows <= _MOST_ROWS else ()
-    chosen = [one for one in few if _order(rows, one.weight) == "weights first"]
-    try:
-        for linear in chosen:
-            # An instance attribute shadows the method; deleting it brings the method back.
-            setattr(linear, "forward", functools.partial(_forward, linear))  # noqa: B010
-        yield
-    finally:
-        for linear in chosen:
-            del linear.forward
-
-
-def plain_linears(body: nn.Module) -> list[nn.Linear]:
-    """List the layers of a model that are a linear map, a bias at most, and nothing else."""
-    return [one for one in body.modules() if type(one) is nn.Linear and "forward" not in one.__dict__]
-
-
-def _forward(linear: nn.Linear, x: Tensor) -> Tensor:
-    # A copy: what follows in a model may take it for contiguous, as a layer's output always is.
-    y, bias = _weights_first(x, linear.weight).contiguous(), cast("Tensor | None", linear.bias)
-    return y if bias is None else y + bias
 
 
 def _order(rows: int, W: Tensor) -> Order:

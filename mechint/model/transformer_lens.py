@@ -28,7 +28,6 @@ from mechint.model.bridge_weights import logit_scale, unwrap
 from mechint.model.facts import read_facts, with_attention_access
 from mechint.model.hugging_face import TOLERANCE, HuggingFaceModel, relative_error
 from mechint.model.past import Past
-from mechint.model.products import plain_linears, shortcuts
 from mechint.model.restarting import restarted
 from mechint.model.steered import Steering
 from mechint.model.trimming import is_plain_map, only_at
@@ -82,9 +81,8 @@ class TransformerLensModel(HuggingFaceModel):
         self._norms, self._projections, self._scorings = {}, {}, {}
         self._steerings: list[Steering] = []
         self._own_pass = False
-        self._wrappers = Wrappers(hf_model.base_model, self._points)
-        self._linears = plain_linears(hf_model.base_model)
         self._probe()
+        self._wrappers = Wrappers(hf_model.base_model, self._points)
 
     @torch.no_grad()
     def run(
@@ -112,7 +110,6 @@ class TransformerLensModel(HuggingFaceModel):
                 stack.enter_context(only_at(unwrap(self._bridge.blocks[-1].mlp), places))
             if past is not None:
                 stack.enter_context(self._wrappers.only_where_watched())
-                stack.enter_context(shortcuts(self._linears, len(batch.ids) * (batch.ids.shape[1] - past.length)))
             try:
                 normalised = cast(Tensor, self._hf.base_model(**self._inputs(batch, past))[0])
             except Stopped:

@@ -158,5 +158,40 @@ CAPTIONS: dict[str, dict[str, str]] = {
             "by that part of the movers' output."
         ),
     },
+    "steering_receipt": {
+        "texts": (
+            "The tokens whose activations a plan rewrote, in the order of the text; point at one to see which parts "
+            "did what. Tokens that were left alone are counted, not shown."
+        ),
+        "gates": (
+            "What each condition saw after each pass, for each text: a decision on a vector or on entropy counts from "
+            "the next token on, one on a text at once."
+        ),
+        "parts": (
+            "A change near 1 is as long as what was there before, and little of that is left; a part whose gate was "
+            "open on none of its tokens changed nothing."
+        ),
+    },
+    "steering_evaluation": {
+        "dose_response": (
+            "Top: the vector (bold) works only where it leaves the bands, which are pushes of the same length that "
+            "mean nothing. Bottom: what the same doses cost; an effect that is bought with broken text is none."
+        ),
+        "against_chance": (
+            "Tested at one dose that was named beforehand. The vector has an effect beyond chance if its interval lies "
+            "above 0 and the largest of these p-values is below 0.05."
+        ),
+        "texts": "Samples to read: the concept should become clearer from dose to dose before the language breaks.",
+    },
+    "steering_vector_report": {
+        "auroc": (
+            "At 1 the direction tells every pair of held-out texts apart. Where the grey ring is as high, the words of "
+            "the texts alone do so, and the number says nothing about the model."
+        ),
+        "tokens": (
+            "Tokens that the direction would raise or lower if it went straight to the output; words of the concept on "
+            "the right, and of its contrary on the left, make it plausible."
+        ),
+    },
 }
 """By kind of finding and name of figure; the names are those of `figures.FIGURES`."""

@@ -19,7 +19,10 @@ from mechint.plots import (
     figures_repair,
     figures_scatter,
     figures_self_repair,
+    figures_steering,
+    figures_steering_evaluation,
     figures_tokens,
+    figures_vectors,
 )
 
 Draw = Callable[[Mapping[str, pd.DataFrame]], go.Figure | None]
@@ -82,6 +85,17 @@ FIGURES: dict[str, dict[str, Draw]] = {
         "interventions": figures_ioi.interventions,
         "queries": figures_ioi.queries,
     },
+    "steering_receipt": {
+        "texts": figures_steering.texts,
+        "gates": figures_steering.gates,
+        "parts": figures_steering.parts,
+    },
+    "steering_evaluation": {
+        "dose_response": figures_steering_evaluation.dose_response,
+        "against_chance": figures_steering_evaluation.against_chance,
+        "texts": figures_steering_evaluation.texts,
+    },
+    "steering_vector_report": {"auroc": figures_vectors.auroc, "tokens": figures_vectors.tokens},
 }
 """By kind of finding and name of figure: the function that draws it."""
 

@@ -29,17 +29,21 @@ def auroc(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
         return None
     figure = page(
         "How well the direction tells held-out texts apart",
-        "Dots: 95 % intervals over groups. Grey: a probe that sees the words only. Line: chance.",
+        "Blue: the vector, with 95 % intervals over groups. Grey ring: a probe that sees the words only. Line: chance.",
         height=440,
     )
-    for column, name, colour in (("words_auroc", "words alone", MUTED), ("auroc", "along the vector", BLUE)):
+    # A ring around the dot, so that both can be seen where they are equal.
+    for column, name, colour, symbol, size in (
+        ("words_auroc", "words alone", MUTED, "circle-open", 17),
+        ("auroc", "along the vector", BLUE, "circle", 10),
+    ):
         if usable(rows, column):
             figure.add_scatter(
                 x=rows["site"],
                 y=rows[column],
                 error_y=error_bar(rows, column, colour=colour),
                 mode="markers",
-                marker={"size": 10, "color": colour},
+                marker={"size": size, "symbol": symbol, "color": colour, "line": {"color": colour, "width": 2}},
                 name=name,
                 text=[f"<b>{escape(row['site'])}</b>, {name}<br>{estimate(row, column)}" for row in records(rows)],
                 hovertemplate="%{text}<extra></extra>",

@@ -131,4 +131,5 @@ def gate_text(text: str) -> Gate:
     """
     if not text:
         raise InterventionError("gate_text(''): expected a text that can be looked for.")
-    return Gate(f"text has {text!r}", (Condition("text", ">", 0.5, "latch", text=text),), lambda states: states[0])
+    name = f"text has {text!r}"
+    return Gate(name, (Condition(name, ">", 0.5, "latch", text=text),), lambda states: states[0])

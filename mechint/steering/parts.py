@@ -56,7 +56,7 @@ def add(
         actions = {s: adding_to_own_length(vector.unit(s), preserve=norm == "preserve") for s in vector.sites}
     else:
         actions = {s: adding(vector.step(s, 1.0, cast(Any, unit)), preserve=norm == "preserve") for s in vector.sites}
-    return _plan(f"add {vector.concept}", actions, dose, where)
+    return _plan(f"add {vector.concept}", actions, dose, where, _in_words(unit, vector))
 
 
 def project_out(vector: SteeringVector, strength: Dose = 1.0, *, where: Positions = everywhere) -> Plan:
@@ -116,5 +116,11 @@ def ablate(
     return _plan(f"ablate {', '.join(names)}", actions, 1.0, where)
 
 
-def _plan(name: str, actions: Mapping[Site, Action], dose: Dose, where: Positions) -> Plan:
-    return Plan((Part(name, actions, dose, where),))
+def _plan(name: str, actions: Mapping[Site, Action], dose: Dose, where: Positions, unit: str = "") -> Plan:
+    return Plan((Part(name, actions, dose, where, unit=unit),))
+
+
+def _in_words(unit: str, vector: SteeringVector) -> str:
+    if unit == "calibrated" and vector.calibration is not None:
+        return f"calibrated ({vector.calibration.dose:.3g} median |h|)"
+    return {"norm": "median |h|", "token": "own |h|", "raw": "|v|"}[unit]

@@ -45,6 +45,8 @@ class Part:
     dose: Dose = 1.0
     where: Positions = everywhere
     gate: Gate | None = None
+    unit: str = ""
+    """What a dose of 1 is, in words; "" if it needs none."""
 
     def __post_init__(self) -> None:
         if not self.actions:
@@ -72,6 +74,7 @@ class Part:
 
     def __str__(self) -> str:
         dose = getattr(self.dose, "__name__", "f(t)") if callable(self.dose) else f"{self.dose:g}"
+        dose = f"{dose} x {self.unit}" if self.unit else dose
         gate = "" if self.gate is None else f" when {self.gate}"
         return f"{self.name} at {', '.join(map(str, self.actions))}, dose {dose}, on {self.where}{gate}"
 

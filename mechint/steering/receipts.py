@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from mechint.model.base import Model
 from mechint.results import Findings
 from mechint.sites import Site
+from mechint.steering.gates import Condition
 from mechint.steering.plan import Plan
 
 
@@ -25,17 +28,18 @@ class Log:
     fired: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     looks: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
-    def add(self, *, part: int, site: Site, row: list[int], **values: Tensor) -> None:
-        """Note the tokens that one part rewrote at one site in one pass."""
-        self.fired.append({"call": self.calls - 1, "part": part, "site": str(site), "row": row, **values})
+    def add(self, *, part: int, site: Site, **values: Tensor) -> None:
+        """Note the tokens that one part rewrote at one site in one pass; one value of each kind a token."""
+        self.fired.append({"call": self.calls - 1, "part": part, "site": str(site), **values})
 
-    def look(self, signal: str, rows: Sequence[int], values: Tensor, open_: Tensor) -> None:
+    def look(self, condition: Condition, rows: Tensor, values: Tensor, open_: Tensor) -> None:
         """Note what a condition saw, and decided."""
-        self.looks.append({"call": self.calls - 1, "signal": signal, "row": list(rows), "value": values, "open": open_})
+        about = {"call": self.calls - 1, "signal": condition.name, "threshold": condition.threshold}
+        self.looks.append({**about, "row": rows, "value": values, "open": open_})
 
     def parts(self) -> set[int]:
         """List the parts that acted."""
-        return {entry["part"] for entry in self.fired if entry["row"]}
+        return {entry["part"] for entry in self.fired if len(entry["row"])}
 
 
 class Receipt(Findings):
@@ -52,8 +56,8 @@ def receipt(log: Log, plan: Plan, model: Model) -> Receipt:
     tokens["part_name"] = [plan.parts[number].name for number in tokens["part"]]
     names = {int(token): model.tokenizer.decode([int(token)]) for token in tokens["token"].unique()}
     tokens["text"] = [names[int(token)] for token in tokens["token"]]
-    looks = _frame(log.looks, ["call", "row", "signal", "value", "open"])
-    looks["look"] = looks.groupby(["call", "row", "signal"]).cumcount()
+    looks = _frame(log.looks, ["call", "row", "signal", "value", "threshold", "open"])
+    looks["look"] = looks.groupby(["call", "row", "signal", "threshold"]).cumcount()
     parts = _parts(tokens, plan)
     tables = {"parts": parts, "tokens": tokens.drop(columns="part")}
     if len(looks):
@@ -68,25 +72,27 @@ def _parts(tokens: pd.DataFrame, plan: Plan) -> pd.DataFrame:
             mine = tokens[(tokens["part"] == number) & (tokens["site"] == str(site))]
             about = {"part": part.name, "site": str(site), "where": str(part.where)}
             about |= {"gate": "" if part.gate is None else str(part.gate), "tokens": len(mine)}
-            about |= {"rows": mine.groupby(["call", "row"]).ngroups, "dose": mine["dose"].mean()}
+            about |= {"rows": mine.groupby(["call", "row"]).ngroups, "dose": mine["dose"].mean(), "unit": part.unit}
             rows.append({**about, "change": mine["change"].mean(), "change_max": mine["change"].max()})
     return pd.DataFrame(rows)
 
 
 def _frame(entries: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    frames = [
-        pd.DataFrame({name: v.tolist() if isinstance(v, Tensor) else v for name, v in entry.items()})
-        for entry in entries
-    ]
-    if not frames:
+    """Put entries below each other: tensors as they are, single values repeated."""
+    if not entries:
         return pd.DataFrame(columns=list(columns))
-    return pd.concat(frames, ignore_index=True).loc[:, list(columns)]
+    sizes = [len(entry["row"]) for entry in entries]
+    found: dict[str, Any] = {}
+    for name in columns:
+        values = [entry[name] for entry in entries]
+        found[name] = torch.cat(values).numpy() if isinstance(values[0], Tensor) else np.repeat(values, sizes)
+    return pd.DataFrame(found)
 
 
 def _verdict(parts: pd.DataFrame, calls: int) -> str:
     said: list[str] = []
     for row in parts.to_dict("records"):
-        what = "nothing, since its gate never opened" if row["gate"] else "nothing: its dose is 0, or it met no token"
+        what = "nothing: its dose is 0, or it met no token" + (" while its gate was open" if row["gate"] else "")
         if row["tokens"]:
             what = f"{row['tokens']} tokens in {row['rows']} texts, |Δ|/|h| {row['change']:.2g} on average, at most "
             what += f"{row['change_max']:.2g}"

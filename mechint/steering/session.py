@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from mechint.errors import InterventionError, NeverFiredError
@@ -26,7 +27,8 @@ from mechint.steering.receipts import Log, Receipt, receipt
 class _Rows:
     """Where the rows of the passes stand in their call, and what is known of them."""
 
-    index: list[int]
+    index: Int[Tensor, " row"]
+    """Which rows of the call the next pass has."""
     values: dict[Condition, Tensor] = field(default_factory=dict[Condition, Tensor])
     """By condition, the signal of each row of the call; NaN while it is not known."""
     states: dict[Condition, Tensor] = field(default_factory=dict[Condition, Tensor])
@@ -47,7 +49,7 @@ class Session:
         self._conditions = list(dict.fromkeys(c for gate in gates for c in gate.conditions))
         for site in {c.site for c in self._conditions if c.site is not None}:
             model.facts.check(site)
-        self._rows = _Rows([])
+        self._rows = _Rows(torch.empty(0, dtype=torch.long))
         self._log = Log()
         self._expected: list[int] | None = None
         self._aside = False
@@ -102,7 +104,7 @@ class Session:
 
     def keep(self, places: Sequence[int]) -> None:
         """Go on with some rows only, given by their place among those of the last pass."""
-        self._rows.index = [self._rows.index[place] for place in places]
+        self._rows.index = self._rows.index[torch.tensor(list(places), dtype=torch.long)]
 
     @contextmanager
     def aside(self, places: Sequence[int]) -> Generator[None]:
@@ -131,9 +133,9 @@ class Session:
     def _begin(self, n_rows: int) -> None:
         if self._expected is None:
             self._log.calls += 1
-        rows = list(range(n_rows)) if self._expected is None else self._expected
+        rows = torch.tensor(range(n_rows) if self._expected is None else self._expected)
         self._expected = None
-        size = max(rows) + 1
+        size = int(rows.max()) + 1
         unknown = {c: torch.full((size,), torch.nan) for c in self._conditions}
         shut = {c: torch.zeros(size, dtype=torch.bool) for c in self._conditions}
         self._rows = _Rows(rows, unknown, shut)
@@ -170,34 +172,34 @@ class Session:
                     if self._plan.policy == "priority":
                         doses[i] = doses[i].masked_fill(both, 0)
                         continue
-                    row, column = both.nonzero()[0].tolist()
+                    place, column = both.nonzero()[0].tolist()
+                    row = int(self._rows.index[place])
                     raise InterventionError(
-                        f"'{first}' and '{parts[j]}' both act at {site} on token {int(batch.offset[row, column])} of "
-                        f"row {self._rows.index[row]}. Choose plan.resolving('sequential') or 'priority', or other "
+                        f"'{first}' and '{parts[j]}' both act at {site} on token {int(batch.offset[place, column])} of "
+                        f"row {row}. Choose plan.resolving('sequential') or 'priority', or other "
                         "positions."
                     )
 
     def _intervention(self, part: Part, site: Site, dose: Tensor, batch: TokenBatch, start: int) -> Intervention:
         mask, strength = dose != 0, dose[:, start:]
-        here = mask[:, start:]
-        index, aside = list(self._rows.index), self._aside
+        rows, columns = mask[:, start:].nonzero(as_tuple=True)
+        index, aside, number = self._rows.index[rows], self._aside, self._plan.parts.index(part)
 
         def rewrite(h: Tensor, offset: Tensor) -> Tensor:
             new = part.actions[site](h, strength, offset)
             if not aside and new.shape == h.shape:
-                before, after = h[here].flatten(1).float(), new[here].flatten(1).float()
+                before, after = h[rows, columns].flatten(1).float(), new[rows, columns].flatten(1).float()
                 change = ((after - before).norm(dim=-1) / before.norm(dim=-1)).nan_to_num(0.0, posinf=0.0)
-                rows, columns = here.nonzero(as_tuple=True)
                 place = offset[rows, columns]
                 self._log.add(
-                    part=self._plan.parts.index(part),
+                    part=number,
                     site=site,
-                    row=[index[row] for row in rows.tolist()],
+                    row=index,
                     position=place,
                     t=place - batch.prompt_lengths[rows],
                     token=batch.ids[:, start:][rows, columns],
-                    dose=strength[here],
-                    change=change,
+                    dose=strength[rows, columns],
+                    change=change.cpu(),
                 )
             return new
 
@@ -236,7 +238,7 @@ class Session:
         if condition.hold == "latch":
             now = now | rows.states[condition][rows.index]
         rows.states[condition][rows.index] = now
-        self._log.look(condition.name, rows.index, values, now)
+        self._log.look(condition, rows.index, values, now)
 
 
 @contextmanager

@@ -60,8 +60,7 @@ def report(
         SiteError: a site of the vector was not recorded.
         InterventionError: the test data are of other weights or widths than the vector.
     """
-    _require_same_model(vector, test)
-    require_apart(fitted_groups(vector.provenance), test.groups, "training and test data")
+    _require_held_out(vector, test)
     if train is not None:
         require_apart(train.groups, test.groups, "training and test data")
     words = _word_scores(train, test, seed)
@@ -86,13 +85,27 @@ def report(
     return Findings(KIND, tables, _verdict(vector, sites), notes)
 
 
+def best_site(vector: SteeringVector, select: Activations) -> Site:
+    """Return the site of a vector with the largest AUROC on held-out contrast data; the first of equals.
+
+    Raises:
+        PromptError: the data have no two sides, or share a group with what the vector was fitted on.
+        SiteError: a site of the vector was not recorded.
+        InterventionError: the data are of other weights or widths than the vector.
+    """
+    _require_held_out(vector, select)
+    scores = {site: Samples.of(select, site) for site in vector.sites}
+    return max(scores, key=lambda site: auroc(scores[site].x @ vector.unit(site).double().numpy(), scores[site].y))
+
+
 def fitted_groups(provenance: Mapping[str, Any]) -> set[str]:
     """Collect the groups that a vector, or the vectors it was made of, was fitted on."""
     own = set(provenance.get("groups", ()))
     return own.union(*(fitted_groups(part["provenance"]) for part in provenance.get("parts", ())))
 
 
-def _require_same_model(vector: SteeringVector, test: Activations) -> None:
+def _require_held_out(vector: SteeringVector, test: Activations) -> None:
+    """Refuse data of other weights, and of texts that the vector was fitted on."""
     for site in vector.sites:
         width = test[site].shape[-1]
         if test.model.get("weights") != vector.model.get("weights") or width != len(vector[site]):
@@ -100,6 +113,7 @@ def _require_same_model(vector: SteeringVector, test: Activations) -> None:
                 f"The vector is of {vector.model.get('name')} ({len(vector[site])} numbers at {site}), the test data "
                 f"of {test.model.get('name')} ({width}). Record them on the weights that the vector was fitted on."
             )
+    require_apart(fitted_groups(vector.provenance), test.groups, "training and test data")
 
 
 def _site_row(

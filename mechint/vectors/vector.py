@@ -11,7 +11,7 @@ own a mean. Vectors are values: `+ - * /` and `project_out` return new ones, wit
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from torch import Tensor
 from mechint.errors import InterventionError, SiteError
 from mechint.model.base import Model
 from mechint.sites import Site
+from mechint.vectors.algebra import combined, opposite, require_alike, source, without
 from mechint.vectors.dose import Calibration as Calibration
 from mechint.vectors.dose import DoseUnit as DoseUnit
 
@@ -152,17 +153,17 @@ class SteeringVector:
         return dose * self.norms[site] * self.unit(site)
 
     def __add__(self, other: "SteeringVector") -> "SteeringVector":
-        return self._combined(other, "+", torch.add)
+        return combined(self, other, "+", torch.add)
 
     def __sub__(self, other: "SteeringVector") -> "SteeringVector":
-        return self._combined(other, "-", torch.sub)
+        return combined(self, other, "-", torch.sub)
 
     def __mul__(self, factor: float) -> "SteeringVector":
         if not math.isfinite(factor) or factor == 0:
             raise InterventionError(f"Cannot multiply a steering vector by {factor!r}. Expected a number other than 0.")
-        provenance = {"expression": f"{factor:g} * {self.concept}", "parts": [self._source()]}
+        provenance = {"expression": f"{factor:g} * {self.concept}", "parts": [source(self)]}
         directions = {site: factor * v for site, v in self.directions.items()}
-        concept = self.concept if factor > 0 else _opposite(self.concept)
+        concept = self.concept if factor > 0 else opposite(self.concept)
         return replace(self, directions=directions, concept=concept, provenance=provenance, calibration=None)
 
     __rmul__ = __mul__
@@ -181,14 +182,7 @@ class SteeringVector:
         Raises:
             InterventionError: the other has other sites or belongs to another model, or nothing remains.
         """
-
-        def rest(v: Tensor, w: Tensor) -> Tensor:
-            u = w / w.norm()
-            left = v - (v @ u) * u
-            # What is left of a parallel vector is the rounding of float32, which is no direction.
-            return left if float(left.norm()) > 1e-6 * float(v.norm()) else torch.zeros_like(v)
-
-        return self._combined(other, "without", rest)
+        return combined(self, other, "without", without)
 
     def cosine(self, other: "SteeringVector") -> dict[Site, float]:
         """Return the cosine of the two directions at each site that both have.
@@ -197,12 +191,18 @@ class SteeringVector:
             InterventionError: they belong to different models, or have no site in common.
         """
         shared = [site for site in self.sites if site in other.directions]
-        self.at(shared or self.sites)._require_like(other.at(shared) if shared else other, "cosine")
+        require_alike(self.at(shared or self.sites), other.at(shared) if shared else other, "cosine")
         return {site: float(self.unit(site).double() @ other.unit(site).double()) for site in shared}
 
     def with_calibration(self, calibration: Calibration | None) -> "SteeringVector":
         """Return the vector with another calibration, or none."""
         return replace(self, calibration=calibration)
+
+    def calibrate(self, model: Model, **target: Any) -> "SteeringVector":
+        """Return the vector with the dose that meets a target, such as `target_kl=0.5`; see `vectors.calibration`."""
+        from mechint.vectors.calibration import calibrate
+
+        return calibrate(model, self, **target)
 
     def check(self, model: Model) -> None:
         """Make sure that this vector fits a model, and warn if it was estimated on other weights.
@@ -242,6 +242,18 @@ class SteeringVector:
 
         return load(path)
 
+    def best_site(self, select: Activations) -> "SteeringVector":
+        """Return the vector at the one site where it tells held-out contrast data apart best (AUROC; ties: the first).
+
+        Choose on data of their own: the AUROC of a site that was chosen on the same data flatters it.
+
+        Raises:
+            PromptError: the data have no two sides, or share a group with what the vector was fitted on.
+        """
+        from mechint.vectors.report import best_site
+
+        return self.at(best_site(self, select))
+
     def report(
         self, test: Activations, *, train: Activations | None = None, model: Model | None = None, seed: int = 0
     ) -> Findings:
@@ -249,37 +261,6 @@ class SteeringVector:
         from mechint.vectors.report import report
 
         return report(self, test, train=train, model=model, seed=seed)
-
-    def _source(self) -> dict[str, Any]:
-        return {"concept": self.concept, "method": self.method, "provenance": dict(self.provenance)}
-
-    def _require_like(self, other: "SteeringVector", what: str) -> None:
-        for name, mine, theirs in (
-            ("sites", ", ".join(map(str, self.sites)), ", ".join(map(str, other.sites))),
-            ("weights", self.model.get("weights"), other.model.get("weights")),
-            ("widths", [len(v) for v in self.directions.values()], [len(v) for v in other.directions.values()]),
-        ):
-            if mine != theirs:
-                raise InterventionError(
-                    f"{what}: {self.concept!r} has {name} {mine}, {other.concept!r} has {theirs}. Expected the same "
-                    "sites of one model: restrict both with at(...)."
-                )
-
-    def _combined(
-        self, other: "SteeringVector", sign: str, rule: Callable[[Tensor, Tensor], Tensor]
-    ) -> "SteeringVector":
-        self._require_like(other, sign)
-        concept = f"{self.concept} {sign} {other.concept}"
-        parts: Sequence[dict[str, Any]] = [self._source(), other._source()]
-        return replace(
-            self,
-            directions={s: rule(v.double(), other.directions[s].double()) for s, v in self.directions.items()},
-            norms={**other.norms, **self.norms},
-            concept=concept,
-            method=self.method if self.method == other.method else f"{self.method} {sign} {other.method}",
-            provenance={"expression": concept, "parts": list(parts)},
-            calibration=None,
-        )
 
 
 def _direction(site: Site, values: Tensor) -> Tensor:
@@ -292,7 +273,3 @@ def _direction(site: Site, values: Tensor) -> Tensor:
             "Expected one vector of finite numbers other than zero."
         )
     return vector
-
-
-def _opposite(concept: str) -> str:
-    return concept.removeprefix("less ") if concept.startswith("less ") else f"less {concept}"

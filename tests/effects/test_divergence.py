@@ -202,3 +202,25 @@ def test_the_sums_over_a_vocabulary_of_262144_hold_to_a_ten_thousandth() -> None
     changes = noise * torch.tensor([0.003, 0.03])[:, None, None] * x.abs().mean()
 
     compare(gemma, x, changes, rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("cap", [None, 30.0])
+@pytest.mark.parametrize("size", [60.0, 120.0, 400.0])
+def test_a_change_too_violent_for_float32_is_exact_too(size: float, cap: float | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights, x = torch.randn(50, 8, generator=generator), torch.randn(6, 8, generator=generator)
+    changes = torch.randn(3, 6, 8, generator=generator)
+    changes[1:, ::2] *= size / (changes[1:, ::2] @ weights.T).amax(-1, keepdim=True)
+    model = Unembedding(weights, torch.randn(50, generator=generator), cap)
+
+    compare(model, x, changes, rtol=1e-4, atol=1e-4)
+    assert divergence(model, x, changes[1:]).kl.max() > (10 if cap else size / 4)
+
+
+def test_nan_stays_nan() -> None:
+    model = Unembedding(torch.randn(50, 8, generator=torch.Generator().manual_seed(0)))
+    changes = torch.zeros(2, 3, 8)
+    changes[1, 2] = torch.nan
+
+    kl = divergence(model, torch.ones(3, 8), changes).kl
+    assert kl.isnan().nonzero().tolist() == [[1, 2]]

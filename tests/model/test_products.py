@@ -54,23 +54,3 @@ def test_a_damaged_note_is_no_obstacle(content: str) -> None:
 
 def test_it_is_timed_for_real() -> None:
     assert products.faster(2, 64, 8, "float32", "cpu", 1) in ("rows first", "weights first")
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_linear_layers_give_the_same_and_are_left_as_they_were(bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "_time", lambda *about: "weights first")
-    torch.manual_seed(0)
-    body = torch.nn.Sequential(torch.nn.Linear(8, 30, bias=bias), torch.nn.GELU(), torch.nn.Linear(30, 8, bias=bias))
-    x = torch.randn(2, 3, 8)
-    expected = body(x)
-
-    with products.shortcuts(products.plain_linears(body), 6):
-        used = ["forward" in layer.__dict__ for layer in body]
-        found = body(x)
-    with products.shortcuts(products.plain_linears(body), 600):
-        assert "forward" not in body[0].__dict__
-
-    assert used == [True, False, True]
-    torch.testing.assert_close(found, expected)
-    assert all("forward" not in layer.__dict__ for layer in body)
-    assert torch.equal(body(x), expected)

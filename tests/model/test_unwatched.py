@@ -88,3 +88,34 @@ def test_an_exception_brings_the_wrappers_back() -> None:
         raise RuntimeError("broken")
 
     assert wrappers_in(body) == before
+
+
+def test_bare_copies_share_weights_and_hooks_with_what_is_wrapped() -> None:
+    model = fresh("llama")
+    body = model.hf_model.base_model
+    wrapped, linear, seen = Wrappers(body, model._points), body.layers[0].mlp.original_component.up_proj, []
+    with wrapped.only_where_watched(), torch.no_grad():
+        before = body(torch.tensor(ROWS))[0]
+    linear.original_component.weight = torch.nn.Parameter(torch.zeros_like(linear.original_component.weight))
+    linear.original_component.register_forward_hook(lambda module, args, output: seen.append(output))
+    with wrapped.only_where_watched(), torch.no_grad():
+        after = body(torch.tensor(ROWS))[0]
+
+    assert not torch.equal(before, after)
+    assert len(seen) == 1
+    assert torch.equal(seen[0], torch.zeros_like(seen[0]))
+
+
+def test_a_wrapper_that_feeds_a_point_of_the_block_around_it_stays_where_that_point_is_watched() -> None:
+    model = fresh("gemma3")
+    body = model.hf_model.base_model
+    point = model._points["blocks.2.hook_mlp_in"]
+    point.add_hook(lambda value, hook: None)
+    try:
+        with model._wrappers.only_where_watched():
+            left = wrappers_in(body)
+    finally:
+        point.remove_hooks()
+
+    assert "layers.2.pre_feedforward_layernorm" in left
+    assert "layers.2.mlp" not in left

@@ -130,7 +130,7 @@ def test_a_gate_that_never_opens_is_reported_and_is_no_error() -> None:
 
     assert found.receipt is not None
     assert found.receipt.table()["tokens"].tolist() == [0]
-    assert "its gate never opened" in found.receipt.verdict
+    assert "it met no token while its gate was open" in found.receipt.verdict
 
 
 def test_a_gate_without_its_signal_is_an_error() -> None:

@@ -1,4 +1,4 @@
-"""The command line: `mechint scan`, `run`, `plot`, `verify` and `models`.
+"""The command line: `mechint scan`, `steer`, `run`, `plot`, `verify` and `models`.
 
 Nothing heavy is imported before a command needs it. A mistake of the user's is one message on standard error and
 exit code 2; Ctrl-C keeps what was measured, says how to go on, and ends with exit code 130.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import mechint
+from mechint.cli.printing import aligned, print_columns
 from mechint.errors import ConfigError, MechintError
 
 if TYPE_CHECKING:
@@ -115,6 +116,44 @@ def scan(
     _run(config, out, f"scan-{Path(model).name}", resume=resume, dry_run=dry_run)
 
 
+@app.command(short_help="Write on from prompts without and with a steering vector.")
+@_told
+def steer(
+    prompts: Annotated[list[str], typer.Argument(help="Texts to write on from, each in quotes.")],
+    vector: Annotated[Path, typer.Option(help="A saved vector: .safetensors of mechint, or a .gguf control vector.")],
+    model: Annotated[str, typer.Option(help="Name, Hugging Face id, folder or GGUF file.")] = "gemma3-270m",
+    dose: Annotated[float | None, typer.Option(help="How much; by default the calibrated dose.")] = None,
+    unit: Annotated[str | None, typer.Option(help="Of the dose: norm (default), calibrated, token or raw.")] = None,
+    where: Annotated[str, typer.Option(help="Tokens to steer: everywhere, prompt or generated.")] = "everywhere",
+    norm: Annotated[str, typer.Option(help="free, or preserve to keep each token's length.")] = "free",
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="The most that is written.")] = 40,
+    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token each time.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    picture: Annotated[Path | None, typer.Option(help="Write the receipt's picture to this HTML file.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Write on from prompts without and with a steering vector, side by side, with the receipt of what it did."""
+    del debug
+    from mechint.organisms import load
+    from mechint.steering.parts import add
+    from mechint.steering.side_by_side import side_by_side
+
+    if where not in (choices := ("everywhere", "prompt", "generated")):
+        raise ConfigError(f"--where {where} is not known. There are: {', '.join(choices)}.")
+    if picture is not None and picture.exists():
+        raise ConfigError(f"{picture} exists. Give another file: nothing is overwritten.")
+    loaded = load(model)
+    positions = mechint.everywhere if where == "everywhere" else getattr(mechint, where)()
+    plan = add(_vector(vector, loaded), dose, unit=unit, where=positions, norm=norm)
+    found = side_by_side(loaded, prompts, plan, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+    for row in found.to_frame().to_dict("records"):
+        print_columns(row["prompt"], {"unsteered": row["unsteered"], "steered": row["steered"]})
+    typer.echo(f"Plan: {plan}\nReceipt: {found.receipt.verdict}")
+    if picture is not None:
+        found.receipt.plot().write_html(picture)
+        typer.echo(f"Picture: {picture}")
+
+
 @app.command(short_help="Run an experiment file.")
 @_told
 def run(
@@ -208,6 +247,14 @@ def _analyses() -> "Mapping[str, AnalysisKind]":
     return _given.get().get("analyses", ANALYSES)
 
 
+def _vector(path: Path, model: Any) -> Any:
+    """Read a vector of ours, or a control vector of llama.cpp."""
+    from mechint.vectors.gguf import import_gguf
+    from mechint.vectors.vector import SteeringVector
+
+    return import_gguf(path, model) if path.suffix == ".gguf" else SteeringVector.load(path)
+
+
 def _run(config: "ExperimentConfig", out: Path | None, name: str, *, resume: bool, dry_run: bool) -> None:
     from mechint.experiment import runner
 
@@ -230,19 +277,8 @@ def _show(outcome: "Outcome") -> None:
     if outcome.findings is None:
         return
     typer.echo(f"\n{outcome.findings.verdict}\n")
-    typer.echo(_aligned(main_table(outcome.findings, 5)))
+    typer.echo(aligned(main_table(outcome.findings, 5)))
     typer.echo(f"\nReport: {outcome.folder / 'report.html'}")
-
-
-def _aligned(shown: Any) -> str:
-    """Return a table as text in columns."""
-    lines = [list(shown.titles)] + [
-        [" ".join(word for word in (cell.text, cell.interval) if word) for cell in row] for row in shown.rows
-    ]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(shown.titles))]
-    return "\n".join(
-        "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
 
 
 def _fresh(name: str) -> Path:
