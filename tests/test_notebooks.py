@@ -17,7 +17,15 @@ REPLACED = {
     "mi.prompts.ioi(n=24, seed=0, tokenizer=model.tokenizer)": "trained.prompts(n=24, seed=3)",
     "mi.prompts.natural(n=24, min_words=60, joined=True)": "trained.documents(n=8, seed=3)",
     "mi.prompts.natural(n=24, min_words=40, joined=True)": "trained.documents(n=8, seed=3)",
-    "import mechint as mi": "import mechint as mi\nfrom mechint.organisms import trained",
+    'mi.prompts.CONCEPTS["sentiment"]': "fruit.CONCEPT",
+    "L12.resid_post": "L0.resid_post",
+    "target_kl=0.5": "target_kl=0.5, texts=fruit.neutral(model)",
+    "mi.prompts.openings(6)": "concept.openings(6, 0)",
+    "mi.prompts.openings(3)": "concept.openings(3, 0)",
+    "max_new_tokens=24": "max_new_tokens=4",
+    "fitted_on=train": "fitted_on=train, damage=False, texts=0",
+    '"random": 30, "random_covariance": 20, "shuffled_labels": 20': '"random": 5, "random_covariance": 5',
+    "import mechint as mi": "import mechint as mi\nfrom mechint.organisms import trained\nfrom tests import fruit",
     "length=64": "length=32",
 }
 """The real model and its texts, and what stands for them in tests."""

@@ -7,40 +7,13 @@ from typing import Any
 import pytest
 
 import mechint as mi
-from mechint.organisms import trained
+from tests import fruit
 
 README = Path(__file__).parent.parent / "README.md"
 
 
 def examples() -> list[str]:
     return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-
-
-def on_an_organism() -> dict[str, Any]:
-    """What the steering example takes from the first one, and small stand-ins for its texts."""
-    model = mi.load("organism:trained-copy-suppression")
-    fruit = ("banana", "cherry", "lime", "carrot", "celery", "potato")
-    tools = ("lamp", "shovel", "rake", "knife", "shelf", "boot")
-    deeds = ("visited", "measured", "drank", "wore", "drove")
-
-    def pairs(n: int, seed: int) -> mi.prompts.ContrastPairs:
-        del seed
-        rows = [
-            (f"Alice {d} the {a}", f"Alice {d} the {b}", d) for d in deeds for a, b in zip(fruit, tools, strict=True)
-        ]
-        positive, negative, groups = zip(*rows[:n], strict=True)
-        return mi.prompts.contrast(positive, negative, groups=groups, name="fruit")
-
-    concept = mi.prompts.Concept("fruit", pairs, (" banana",), (" lamp",), "")
-    written = [mi.prompts.Prompt(f"{i}", f"the {a} the", cluster=f"{i}") for i, a in enumerate((*fruit, *tools))]
-    texts = mi.NeutralTexts(model, trained.documents(n=8, seed=3), length=24, positions=8)
-    return {
-        "mi": mi,
-        "model": model,
-        "concept": concept,
-        "prompts": mi.prompts.PromptSet("w", tuple(written)),
-        "texts": texts,
-    }
 
 
 def test_the_first_example_runs_and_says_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,12 +33,12 @@ def test_the_steering_example_runs_on_an_organism(tmp_path: Path, monkeypatch: p
     code = examples()[1]
     lines = [line for line in code.splitlines() if line.strip()]
     small = {
-        'mi.prompts.CONCEPTS["sentiment"]': "concept",
+        'mi.prompts.CONCEPTS["sentiment"]': "fruit.CONCEPT",
         "96, 0": "30, 0",
-        '["L6.resid_post", "L9.resid_post", "L12.resid_post"]': '["L0.resid_post", "L1.resid_post"]',
-        "target_kl=0.5": "target_kl=0.5, texts=texts",
-        "mi.prompts.openings(8)": "prompts[:8]",
-        "mi.prompts.openings(48)": "prompts",
+        '"L12.resid_post"': '"L0.resid_post"',
+        "target_kl=0.5": "target_kl=0.5, texts=fruit.neutral(model)",
+        "mi.prompts.openings(8)": "concept.openings(8, 0)",
+        "mi.prompts.openings(48)": "concept.openings(12, 0)",
         "max_new_tokens=40": "max_new_tokens=4",
         "instruction=concept.instruction)": "controls={'random': 20, 'shuffled_labels': 5}, damage=False, texts=0)",
     }
@@ -73,7 +46,7 @@ def test_the_steering_example_runs_on_an_organism(tmp_path: Path, monkeypatch: p
         assert real in code
         code = code.replace(real, ours)
     monkeypatch.chdir(tmp_path)
-    given = on_an_organism()
+    given: dict[str, Any] = {"mi": mi, "fruit": fruit, "model": mi.load("organism:trained-copy-suppression")}
 
     exec(compile(code, "README.md", "exec"), given)
 

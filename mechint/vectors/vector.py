@@ -245,7 +245,8 @@ class SteeringVector:
     def best_site(self, select: Activations) -> "SteeringVector":
         """Return the vector at the one site where it tells held-out contrast data apart best (AUROC; ties: the first).
 
-        Choose on data of their own: the AUROC of a site that was chosen on the same data flatters it.
+        Choose on data of their own: the AUROC of a site that was chosen on the same data flatters it. The site that is
+        best to read is often not the one that is best to steer.
 
         Raises:
             PromptError: the data have no two sides, or share a group with what the vector was fitted on.
