@@ -16,12 +16,14 @@ from mechint.errors import ConfigError
 from mechint.experiment.files import digest
 from mechint.experiment.registry import ANALYSES, AnalysisKind
 from mechint.experiment.settings import plain_errors, settings_of
+from mechint.prompts.concepts import CONCEPTS
 
 _PROMPT_KEYS: dict[str, tuple[str, ...]] = {
     "ioi": ("n",),
     "natural": ("n", "min_words", "joined"),
     "file": ("file", "n"),
     "dataset": ("name", "split", "column", "n"),
+    "openings": ("name", "n"),
 }
 _NOT_MEASURED = {"question", "expect", "not_run_here", "run"}
 
@@ -33,8 +35,8 @@ class _Part(BaseModel):
 class PromptChoice(_Part):
     """Which prompts to use: the `[prompts]` section."""
 
-    kind: Literal["ioi", "natural", "file", "dataset"] = "ioi"
-    """Two-name sentences, natural text, a file of JSON lines, or a data set."""
+    kind: Literal["ioi", "natural", "file", "dataset", "openings"] = "ioi"
+    """Two-name sentences, natural text, a file of JSON lines, a data set, or beginnings that a concept can colour."""
     n: int | None = Field(default=None, ge=1)
     """How many; 64 unless they come from a file, which is used whole."""
     min_words: int | None = Field(default=None, ge=1)
@@ -44,7 +46,7 @@ class PromptChoice(_Part):
     file: str | None = None
     """The file of JSON lines, relative to the experiment file."""
     name: str | None = None
-    """Name of the data set."""
+    """Name of the data set, or of the concept."""
     split: str | None = None
     """Part of the data set, such as `"train"`."""
     column: str | None = None
@@ -59,6 +61,8 @@ class PromptChoice(_Part):
         for needed in ("file", "name"):
             if needed in allowed and needed not in given:
                 raise ValueError(f'kind = "{self.kind}" needs {needed} = "…"')
+        if self.kind == "openings" and self.name not in CONCEPTS:
+            raise ValueError(f'name = "{self.name}" is no concept; there are: {", ".join(CONCEPTS)}')
         return self
 
     def resolved(self) -> "PromptChoice":

@@ -77,11 +77,24 @@ def _calibration(model: Any, prompts: Any, settings: Any, seed: int) -> Analysis
     return CalibrationAnalysis(model, prompts, settings, seed)
 
 
+def _steering_settings() -> type:
+    from mechint.probes.steering.settings import SteeringSettings
+
+    return SteeringSettings
+
+
+def _steering(model: Any, prompts: Any, settings: Any, seed: int) -> Analysis:
+    from mechint.probes.steering.experiment import SteeringExperiment
+
+    return SteeringExperiment(model, prompts, settings, seed)
+
+
 ANALYSES: dict[str, AnalysisKind] = {
     "copy_suppression": AnalysisKind(_copy_suppression_settings, _copy_suppression),
     "copy_suppression_study": AnalysisKind(_study_settings, _study),
     "ioi_self_repair": AnalysisKind(_ioi_repair_settings, _ioi_repair),
     "calibration": AnalysisKind(_calibration_settings, _calibration),
     "self_repair_on_text": AnalysisKind(_text_repair_settings, _text_repair),
+    "steering": AnalysisKind(_steering_settings, _steering),
 }
 """By name, as in `analysis = "copy_suppression"`."""

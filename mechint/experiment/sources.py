@@ -38,6 +38,8 @@ def make_prompts(config: ExperimentConfig, model: Any) -> Any:
         return prompts.ioi(n=count, seed=seed, tokenizer=model.tokenizer)
     if choice.kind == "natural":
         return prompts.natural(n=count, seed=seed, min_words=choice.min_words or 30, joined=bool(choice.joined))
+    if choice.kind == "openings":
+        return prompts.CONCEPTS[str(choice.name)].openings(count, seed)
     if choice.kind == "file":
         found = prompts.read(str(choice.file))
         return found if choice.n is None else found[: choice.n]

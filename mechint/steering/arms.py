@@ -3,7 +3,8 @@
     vector             the vector
     random             isotropic directions, as long as it: any push of that size
     random_covariance  directions drawn from the covariance of the activations: a push the model is sensitive to
-    shuffled_labels    the same estimator on the same texts with labels that mean nothing: what fitting makes of noise
+    shuffled_labels    the same estimator on the same texts with labels that mean nothing: what fitting makes of noise;
+                       see `unrelated_labels`
     orthogonal         the vector without its part along a direction, such as that of the scored tokens themselves: what
                        remains is no direct bias on them
     other_concept      a vector of something else
@@ -15,6 +16,7 @@ The three in the middle are nulls, of many draws each; the others are comparison
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -24,9 +26,10 @@ from mechint.sites import Site
 from mechint.statistics import derive_seed
 from mechint.vectors.estimators.controls import random_like
 from mechint.vectors.fit import METHODS
-from mechint.vectors.samples import Samples
+from mechint.vectors.samples import Samples, shuffled_labels
 from mechint.vectors.vector import SteeringVector
 
+_LABELLINGS = 64
 NULLS = ("random", "random_covariance", "shuffled_labels")
 PROMPT_ONLY = "prompt_only"
 
@@ -79,7 +82,7 @@ class Arms:
         assert self.fitted_on is not None
         settings = dict(self.vector.provenance.get("settings", {}))
         directions = {
-            site: METHODS[self.vector.method](Samples.of(self.fitted_on, site).shuffled(seed), **settings)
+            site: METHODS[self.vector.method](unrelated_labels(Samples.of(self.fitted_on, site), seed), **settings)
             for site in self.vector.sites
         }
         return self._like(directions, "shuffled labels")
@@ -99,3 +102,15 @@ class Arms:
     def _like(self, directions: Mapping[Site, Tensor], concept: str) -> SteeringVector:
         """A control in place of the vector: its sites and norms, whatever length its own direction has."""
         return replace(self.vector, directions=dict(directions), concept=concept, provenance={}, calibration=None)
+
+
+def unrelated_labels(samples: Samples, seed: int) -> Samples:
+    """Return samples under labels that agree with their own on about half of them.
+
+    Of labels that are exchanged group by group at random, some agree with the true ones on most texts, if groups are
+    few. What is fitted on those is the vector itself, only shorter; scaled to the same length it is no control. So of
+    64 labellings the one whose agreement is nearest to one half is taken.
+    """
+    drawn = shuffled_labels(samples.y, samples.groups, _LABELLINGS, seed)
+    agreement = (drawn == samples.y).mean(1)
+    return Samples(samples.x, drawn[np.abs(agreement - 0.5).argmin()], samples.groups, samples.pairs)

@@ -46,6 +46,8 @@ class EvaluationSettings:
     norm: str = "free"
     draws: Mapping[str, int] = field(default_factory=lambda: dict(DRAWS))
     damage: bool = True
+    damage_where: Positions | None = None
+    """Tokens that are steered in neutral texts, which count as generated after their first; by default `where`."""
     texts: int = 8
     """Prompts after which texts are generated; 0 for none."""
     max_new_tokens: int = 24
@@ -79,6 +81,7 @@ class SteeringEvaluation:
         metric: what is measured.
         settings: doses, positions, numbers of draws.
         instruction: what is put before each prompt in the arm `prompt_only`; without it there is none.
+        neutral: texts on which damage is measured; by default passages of Python's manual.
         seed: of texts, neutral positions and the bootstrap.
 
     Raises:
@@ -97,6 +100,7 @@ class SteeringEvaluation:
         settings: EvaluationSettings | None = None,
         *,
         instruction: str | None = None,
+        neutral: NeutralTexts | None = None,
         seed: int = 0,
     ) -> None:
         self.settings = settings or EvaluationSettings()
@@ -106,7 +110,7 @@ class SteeringEvaluation:
         self._model, self._prompts, self._arms, self._metric = model, prompts, arms, metric
         self._doses, self._test = self.settings.fixed(arms.vector)
         self._instruction, self._seed = instruction, seed
-        self._neutral_texts: NeutralTexts | None = None
+        self._neutral_texts = neutral
 
     def units(self) -> Sequence[Unit]:
         """List the measurements: one for each draw of each arm, at all doses."""
@@ -150,8 +154,8 @@ class SteeringEvaluation:
             f"Tested at dose {self._test:.3g} alone, on {len(self._prompts)} prompts in {len(set(clusters.values()))} "
             f"clusters; steered {self.settings.where}, norm {self.settings.norm}.",
         ]
-        if self.settings.damage and self._neutral_texts is not None:
-            notes.append(f"Damage is measured on {self._neutral_texts.about}.")
+        if self.settings.damage:
+            notes.append(f"Damage is measured on {self._neutral.about}.")
         return Findings(self.kind, tables, verdict, notes)
 
     def _effects(self, arm: str, draw: int) -> pd.DataFrame:
@@ -171,7 +175,7 @@ class SteeringEvaluation:
         vector = self._arms.make(arm, 0)
         neutral = self._neutral  # its clean pass is made here, where no plan is in force
         for dose in self._doses:
-            with self._model.apply(self._plan(vector, dose)):
+            with self._model.apply(self._plan(vector, dose, self.settings.damage_where)):
                 found = neutral.damage()
             about = {"arm": arm, "dose": dose, "document": found.document}
             rows.append(pd.DataFrame({**about, "kl": found.kl, "loss_change": found.loss_change}))
@@ -189,8 +193,8 @@ class SteeringEvaluation:
         ]
         return pd.DataFrame(rows)
 
-    def _plan(self, vector: SteeringVector, dose: float) -> Plan:
-        return add(vector, dose, where=self.settings.where, norm=self.settings.norm)
+    def _plan(self, vector: SteeringVector, dose: float, where: Positions | None = None) -> Plan:
+        return add(vector, dose, where=where or self.settings.where, norm=self.settings.norm)
 
     @property
     def _neutral(self) -> NeutralTexts:

@@ -26,8 +26,15 @@ from mechint.steering.generation import generate
 class Metric(Protocol):
     """How an effect is measured."""
 
-    name: str
-    unit: str
+    @property
+    def name(self) -> str:
+        """What is measured, in words."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """Of the number."""
+        ...
 
     def __call__(self, model: Model, prompts: Sequence[Prompt]) -> Float[np.ndarray, " prompt"]:
         """Measure every prompt under the plans that are in force."""

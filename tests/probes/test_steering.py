@@ -1,6 +1,6 @@
 """A planted direction is found and said to steer; one that means nothing is not; and parts are kept apart."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from jaxtyping import Float
 
 from mechint.errors import ConfigError, InterventionError, PromptError, SiteError
 from mechint.experiment.config import ExperimentConfig, parse_config
@@ -22,6 +23,7 @@ from mechint.probes.steering.selection import choose, parts_of
 from mechint.probes.steering.settings import SteeringSettings
 from mechint.prompts import Concept, ContrastPairs, Prompt, PromptSet, contrast
 from mechint.results import Analysis, Findings, Unit, complete
+from mechint.steering.metrics import Metric
 from mechint.vectors.fit import fit
 from tests.families import plain, random_rows, tiny, tokenizer
 
@@ -120,7 +122,7 @@ def test_a_vector_of_labels_that_mean_nothing_does_not_steer(planted: Model) -> 
     nothing = complete(experiment(planted, NOTHING), progress=False)
 
     assert nothing.verdict.startswith("Does not steer at L")
-    assert "beyond chance" in nothing.verdict.split(".")[0]
+    assert "beyond chance" in nothing.verdict.split(". ")[0]
     assert nothing.to_frame("tests")["p"].max() > 0.05
 
 
@@ -160,18 +162,25 @@ def test_it_is_an_analysis_and_what_is_chosen_follows_the_choice(planted: Model)
     assert len(draws) == 1 + 1 + 20 + 20 + 20 + 1 + 1 + 1  # none, vector, three nulls, orthogonal, other, instruction
 
 
+class Watched:
+    """A metric that remembers the clusters of what it was shown."""
+
+    name, unit = "watched", "nats"
+
+    def __init__(self, metric: Metric) -> None:
+        self.metric, self.seen = metric, list[set[str | None]]()
+
+    def __call__(self, model: Model, prompts: Sequence[Prompt]) -> Float[np.ndarray, " prompt"]:
+        self.seen.append({p.cluster for p in prompts})
+        return self.metric(model, prompts)
+
+
 def test_what_is_reported_on_was_neither_fitted_nor_chosen_on(planted: Model) -> None:
     analysis = experiment(planted)
-    seen: list[set[str]] = []
-    metric = analysis._metric
-
-    def watched(model: Model, prompts: Any) -> Any:
-        seen.append({p.cluster for p in prompts})
-        return metric(model, prompts)
-
-    analysis._metric = watched  # type: ignore[assignment]
+    watched = Watched(analysis._metric)
+    analysis._metric = watched
     analysis.measure(analysis.units()[0])
-    chosen_on = set[str]().union(*seen)
+    chosen_on = set[str | None]().union(*watched.seen)
     ids = analysis.measure(_first(analysis, "effects"))["id"]
 
     assert chosen_on

@@ -14,10 +14,12 @@ from mechint.positions import generated
 from mechint.prompts import Prompt, PromptSet, contrast
 from mechint.sites import Site
 from mechint.steering import evaluation_summary as summary
-from mechint.steering.arms import Arms
+from mechint.steering.arms import Arms, unrelated_labels
 from mechint.steering.evaluation import evaluate
 from mechint.steering.metrics import TextScore, WordPreference, distinct, repetition, word_balance
+from mechint.vectors.estimators.means import mean_difference
 from mechint.vectors.fit import fit
+from mechint.vectors.samples import Samples
 from mechint.vectors.vector import SteeringVector
 from tests.families import random_rows, tiny
 
@@ -100,6 +102,27 @@ def test_every_arm_is_there_with_its_draws_and_is_as_long_as_the_vector() -> Non
     direction = METRIC.token_direction(model)
     assert abs(float(arms.make("orthogonal", 0).unit(SITE) @ direction / direction.norm())) < 1e-5
     assert "instruction alone" in found.verdict
+
+
+def test_labels_that_mean_nothing_are_not_the_true_ones_in_disguise() -> None:
+    """With few groups, labels exchanged at random often agree with most of the true ones: the vector, but shorter."""
+    rng = np.random.default_rng(0)
+    y, groups = np.tile([1, 0], 24), np.repeat(np.arange(6), 8)
+    x = rng.standard_normal((48, 40)) + 5.0 * y[:, None]
+    samples = Samples(x, y, groups, np.repeat(np.arange(24), 2))
+    vector = mean_difference(samples)
+
+    def likeness(shuffled: Samples) -> float:
+        direction = mean_difference(shuffled)
+        return abs(float(direction @ vector / direction.norm() / vector.norm()))
+
+    drawn = [samples.shuffled(seed) for seed in range(20)]
+    unrelated = [unrelated_labels(samples, seed) for seed in range(20)]
+
+    assert max(map(likeness, drawn)) > 0.9
+    assert max(map(likeness, unrelated)) < 0.5  # three times 1 / sqrt(40), the likeness of random directions
+    assert len({tuple(one.y.tolist()) for one in unrelated}) > 10
+    assert all(one.y[::2].tolist() == (1 - one.y[1::2]).tolist() for one in unrelated)  # pairs stay pairs
 
 
 def test_the_token_direction_pushes_the_words_at_the_end_of_the_stream() -> None:
