@@ -30,7 +30,7 @@ from mechint.steering.generation import generate
 from mechint.steering.parts import add
 from mechint.vectors.vector import SteeringVector
 
-MODEL, SITE, N, ROUNDS = "gemma3-270m", Site("resid_post", 9), 64, 3
+MODEL, SITE, N, ROUNDS = "gemma3-270m", Site("resid_post", 9), 64, 5
 PROMPTS = (
     "The weather",
     "Once upon a time there was",
@@ -93,9 +93,11 @@ def measure(n: int = N, rounds: int = ROUNDS) -> dict[str, float]:
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     tokens: dict[str, list[list[int]]] = {}
-    ways["ours"]()  # warm up, and time both orders of the unembedding once
-    for _ in range(rounds):
-        for name, way in ways.items():
+    ways["ours"]()  # warm up, and time the ways to the unembedding once
+    for turn in range(rounds):
+        # Each time another one first: whoever follows the slowest finds the caches full of what it left.
+        first = turn % len(ways)
+        for name, way in [*ways.items()][first:] + [*ways.items()][:first]:
             start = time.perf_counter()
             tokens[name] = way()
             seconds[name].append(time.perf_counter() - start)

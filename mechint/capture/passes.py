@@ -119,7 +119,8 @@ class Passes:
         mask = torch.zeros_like(batch.real)
         for i, row in enumerate(rows):
             mask[i, self.selected[row]] = True
-        run = self.model.run(batch, read=self.sites, stop_after=self.sites[-1])
+        with self.model.bare():
+            run = self.model.run(batch, read=self.sites, stop_after=self.sites[-1])
         reference = batch.real & (batch.offset > 0)
         values: dict[Site, Tensor] = {}
         norms: dict[Site, Tensor] = {}

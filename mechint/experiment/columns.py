@@ -223,7 +223,7 @@ TITLES: dict[str, str] = {
 
 LEADING: dict[str, tuple[str, ...]] = {
     "steering_evaluation": (
-        "arm", "dose", "draws", "effect", "low", "high", "kl_p95", "perplexity_ratio", "repetition", "distinct_2",
+        "arm", "dose", "draws", "effect", "unit", "kl_p95", "perplexity_ratio", "repetition", "distinct_2",
     ),
     "calibration": (
         "label", "overconfidence_added", "overconfidence_marginal", "calibration_error_added", "entropy_marginal",

@@ -10,8 +10,6 @@ _EVALUATION: dict[str, tuple[str, str]] = {
         "Length of what was added; the same for all arms. In a receipt: how much, in the part's own unit.",
     ),
     "draws": ("vectors", "How many vectors of this arm were tried."),
-    "low": ("as the estimate", "Lower end of a 95 % interval; for an arm of many draws, of the middle 95 % of draws."),
-    "high": ("as the estimate", "Upper end of the same."),
     "kl_mean": (
         "nats",
         "KL divergence from the clean prediction to the steered one on neutral text; mean over tokens.",

@@ -55,8 +55,7 @@ GUIDES: dict[str, tuple[str, ...]] = {
         "were used for nothing else (table layers); all other numbers are from others that played no part in it.",
         "Steering costs something: KL and perplexity on neutral text, repetition and variety of generated text, at the "
         "same doses. Read the texts before you trust an effect.",
-        "low and high are the ends of 95 % intervals over clusters of prompts; for arms of many draws, of the middle "
-        "95 % of the draws.",
+        "Intervals are 95 %, over clusters of prompts; for arms of many draws they are the middle 95 % of the draws.",
     ),
     "steering_receipt": (
         "A receipt lists every token whose activation a plan rewrote: by which part, at which site, with which dose, "

@@ -8,7 +8,7 @@ a small model with a large vocabulary costs more than all its blocks).
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -149,6 +149,13 @@ class Model(Weights):
     @abstractmethod
     def steerings(self) -> Sequence[Steering]:
         """What is in force."""
+
+    def bare(self) -> AbstractContextManager[None]:
+        """Let passes go through no more of a backend's own modules than what they read or write needs; a tenth faster.
+
+        The numbers are those of other passes but for rounding, so all that is compared should be measured in one way.
+        """
+        return nullcontext()
 
     def apply(self, plan: Applicable[Acting]) -> AbstractContextManager[Acting]:
         """Let a plan act on every pass inside the context, whoever starts it; gives what carries the receipt.

@@ -80,7 +80,7 @@ class TransformerLensModel(HuggingFaceModel):
         self._can_trim = False
         self._norms, self._projections, self._scorings = {}, {}, {}
         self._steerings: list[Steering] = []
-        self._own_pass = False
+        self._own_pass = self._bare = False
         self._probe()
         self._wrappers = Wrappers(hf_model.base_model, self._points)
 
@@ -108,7 +108,7 @@ class TransformerLensModel(HuggingFaceModel):
                 )
             if self._can_trim and (places := plan.last_mlp_places(logits)) is not None:
                 stack.enter_context(only_at(unwrap(self._bridge.blocks[-1].mlp), places))
-            if past is not None:
+            if past is not None or self._bare:
                 stack.enter_context(self._wrappers.only_where_watched())
             try:
                 normalised = cast(Tensor, self._hf.base_model(**self._inputs(batch, past))[0])
@@ -121,6 +121,15 @@ class TransformerLensModel(HuggingFaceModel):
             # `everywhere` on a padded batch keeps the padding, so that rows of different lengths fit one tensor.
             wanted = self._logits(normalised if index is None else take(normalised, index), logits)
         return Run(plan.activations, wanted, plan.receipt())
+
+    @contextmanager
+    def bare(self) -> Generator[None]:
+        """Take wrappers in which nobody looks out of every pass; see `Model.bare`."""
+        before, self._bare = self._bare, True
+        try:
+            yield
+        finally:
+            self._bare = before
 
     @contextmanager
     def _visited_by_others(

@@ -4,8 +4,8 @@ TransformerLens wraps every norm, projection and attention of a model to show wh
 quarter of the time of a pass over one token. Where no hook point inside a wrapper has a hook, a bare copy of what it
 wraps takes its place for the pass: the same parameters, no wrapper anywhere inside. The numbers are the same but for
 rounding: transformers takes the softmax of attention in float32 whatever the format, which a model in float64 shows.
-So this is for passes that go on from a past, one token at a time; measurements, some of which look inside and some
-not, all see the wrapped model.
+So this is for passes that go on from a past, one token at a time, and for recordings; measurements that compare passes,
+some of which look inside and some not, all see the wrapped model.
 """
 
 # pyright: reportPrivateUsage=false
@@ -16,9 +16,11 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
+
+from mechint.model.products import product
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +101,22 @@ def _wrapped(module: nn.Module | None) -> nn.Module | None:
     return wrapped if isinstance(wrapped, nn.Module) else None
 
 
+class _FewRows(nn.Linear):
+    """A linear map that takes the fastest way for as few rows as a step of decoding has."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        # What follows in a model may take it for contiguous, as a layer's output always is.
+        y = product(input, self.weight).contiguous()
+        return y if cast("Tensor | None", self.bias) is None else y + self.bias
+
+
 def _bare(module: nn.Module) -> nn.Module:
     if (wrapped := _wrapped(module)) is not None:
         return _bare(wrapped)
     # A shallow copy shares parameters, buffers and hooks: it is the same module with other children.
     copied = copy.copy(module)
+    if type(copied) is nn.Linear and "forward" not in copied.__dict__:
+        copied.__class__ = _FewRows
     copied._modules = {name: child and _bare(child) for name, child in module._modules.items()}
     return copied
 

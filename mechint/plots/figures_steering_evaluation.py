@@ -85,7 +85,7 @@ def dose_response(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
     _mark_tested(figure, tables.get("tests"), len(costs))
     figure.update_xaxes(range=[-0.03 * highest, 1.05 * highest])
     figure.update_xaxes(title_text="Dose (median |h| of the site)", row=1, col=1)
-    figure.update_yaxes(title_text="Effect (unit of the metric)", row=1, col=1)
+    figure.update_yaxes(title_text=_axis(table), row=1, col=1)
     figure.update_layout(showlegend=True, legend={"y": 1.02})
     return figure
 
@@ -106,7 +106,7 @@ def _effects(figure: go.Figure, rows: pd.DataFrame, highest: float) -> None:
         )  # fmt: skip
         return
     if draws > 1:
-        ends = [*rows["low"], *rows["high"][::-1]]
+        ends = [*rows["effect_low"], *rows["effect_high"][::-1]]
         figure.add_scatter(
             x=[*rows["dose"], *rows["dose"][::-1]], y=ends, fill="toself", fillcolor=_pale(arm.colour), mode="lines",
             line={"color": arm.colour, "width": 0.7}, name=name, legendgroup=kind, showlegend=False,
@@ -178,7 +178,7 @@ def against_chance(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
         height=46 * len(names) + 165,
     )
     points = [(float(own["effect"]), float(own["effect_low"]), float(own["effect_high"]), BLUE, "")]
-    points += [(float(row["mean"]), float(row["low"]), float(row["high"]), MUTED, f"p = {row['p']:.2g}, "
+    points += [(float(row["mean"]), float(row["mean_low"]), float(row["mean_high"]), MUTED, f"p = {row['p']:.2g}, "
                 f"{row['draws']} draws") for row in rows]  # fmt: skip
     for name, (value, low, high, colour, note) in zip(names, points, strict=True):
         figure.add_scatter(
@@ -195,7 +195,7 @@ def against_chance(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
     figure.add_vline(x=0, line_color=INK, line_width=1)
     figure.add_vline(x=float(own["effect"]), line_color=BLUE, line_dash="dash", line_width=1)
     figure.update_layout(margin={"r": 150})
-    figure.update_xaxes(title_text="Effect (unit of the metric)")
+    figure.update_xaxes(title_text=_axis(table))
     figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], type="category")
     return figure
 
@@ -243,11 +243,17 @@ def _lines(text: str, width: int) -> str:
 
 
 def _between(row: Mapping[str, Any], column: str) -> str:
-    return f"{number(float(row[column]))} [{number(float(row['low']))}, {number(float(row['high']))}]"
+    return (
+        f"{number(float(row[column]))} [{number(float(row[f'{column}_low']))}, {number(float(row[f'{column}_high']))}]"
+    )
+
+
+def _axis(table: pd.DataFrame) -> str:
+    return f"Effect ({table['unit'].iloc[0]})" if usable(table, "unit") else "Effect"
 
 
 def _interval(rows: pd.DataFrame, colour: str) -> dict[str, Any]:
-    above, below = rows["high"] - rows["effect"], rows["effect"] - rows["low"]
+    above, below = rows["effect_high"] - rows["effect"], rows["effect"] - rows["effect_low"]
     return {
         "type": "data", "symmetric": False, "array": above.clip(lower=0), "arrayminus": below.clip(lower=0),
         "color": colour, "thickness": 1.5, "width": 4,

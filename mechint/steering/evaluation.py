@@ -144,7 +144,7 @@ class SteeringEvaluation:
         clusters = {p.id: p.cluster or p.id for p in self._prompts}
         doses = summary.dose_response(raw["effects"], raw.get("damage"), raw.get("texts"), clusters, self._seed)
         tests = summary.tests(raw["effects"], self._test, clusters, self._seed)
-        tables = {"doses": doses, "tests": tests}
+        tables = {name: table.assign(unit=self._metric.unit) for name, table in (("doses", doses), ("tests", tests))}
         if "texts" in raw:
             tables["texts"] = raw["texts"]
         vector = self._arms.vector

@@ -48,7 +48,9 @@ def dose_response(
             value, (low, high) = float(means.mean()), np.quantile(means, [0.025, 0.975])
         else:
             value, low, high = _interval(part, clusters, seed)
-        rows.append({"arm": arm, "dose": dose, "draws": len(means), "effect": value, "low": low, "high": high})
+        rows.append(
+            {"arm": arm, "dose": dose, "draws": len(means), "effect": value} | {"effect_low": low, "effect_high": high}
+        )
     found = pd.DataFrame(rows)
     found["place"] = [_ORDER.index(arm) for arm in found["arm"]]
     if damage is not None:
@@ -75,12 +77,12 @@ def tests(effects: pd.DataFrame, dose: float, clusters: Mapping[str, str], seed:
             "dose": dose,
             "draws": len(means),
             "mean": means.mean(),
-            "low": ends[0],
-            "high": ends[1],
+            "mean_low": ends[0],
+            "mean_high": ends[1],
         }
         about |= {"effect": value, "effect_low": low, "effect_high": high}
         rows.append({**about, "p": (1 + int((means >= value).sum())) / (len(means) + 1)})
-    columns = ["null", "dose", "draws", "mean", "low", "high", "effect", "effect_low", "effect_high", "p"]
+    columns = ["null", "dose", "draws", "mean", "mean_low", "mean_high", "effect", "effect_low", "effect_high", "p"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -90,7 +92,7 @@ def verdict(concept: str, metric: Metric, dose: float, doses: pd.DataFrame, test
     here: dict[str, dict[str, Any]] = {row["arm"]: row for row in at_dose}
     own = here["vector"]
     said = f"At dose {dose:.3g}, steering towards {concept} changes the {metric.name} by {own['effect']:.3g} "
-    said += f"{metric.unit} [{own['low']:.3g}, {own['high']:.3g}]"
+    said += f"{metric.unit} [{own['effect_low']:.3g}, {own['effect_high']:.3g}]"
     if tested.empty:
         said += "; it was compared with nothing, so this is no evidence for the vector."
     else:
@@ -98,9 +100,9 @@ def verdict(concept: str, metric: Metric, dose: float, doses: pd.DataFrame, test
         p = max(row["p"] for row in nulls)
         least = " and ".join(f"{row['draws']} of {row['null'].replace('_', ' ')}" for row in nulls)
         against = f"p = {p:.2g} against the hardest of its nulls ({least})"
-        real = p < LEVEL and own["low"] > 0
+        real = p < LEVEL and own["effect_low"] > 0
         said = f"{'More than chance' if real else 'No effect beyond chance'}: {said[0].lower()}{said[1:]}, {against}"
-        said += f"; the largest effect of a null draw lies at {max(row['high'] for row in nulls):.3g} (97.5 %)."
+        said += f"; the largest effect of a null draw lies at {max(row['mean_high'] for row in nulls):.3g} (97.5 %)."
     if "orthogonal" in here:
         said += f" Without the part along the scored tokens themselves it is {here['orthogonal']['effect']:.3g}."
     for row in doses.loc[doses["arm"] == "prompt_only"].to_dict("records"):

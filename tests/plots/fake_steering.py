@@ -23,15 +23,21 @@ def evaluation() -> dict[str, pd.DataFrame]:
         for dose in DOSES
     ]
     rows.append({"arm": "prompt_only", "dose": 0.0, "draws": 1, "effect": 1.5, "kl_p95": np.nan, "kl_mean": np.nan})
-    doses = pd.DataFrame(rows)
-    doses["low"], doses["high"] = doses["effect"] - 0.3, doses["effect"] + 0.5
+    doses = pd.DataFrame(rows).assign(unit="nats of odds")
+    doses["effect_low"], doses["effect_high"] = doses["effect"] - 0.3, doses["effect"] + 0.5
     doses["perplexity_ratio"] = np.exp(doses["kl_mean"])
     doses["repetition"] = [
         0.5 * d if a == "vector" else np.nan for a, d in zip(doses["arm"], doses["dose"], strict=True)
     ]
     doses["distinct_2"] = 1 - doses["repetition"]
     tests = pd.DataFrame({"null": ["random", "shuffled_labels"], "draws": [50, 20], "mean": [0.04, -0.2]})
-    tests = tests.assign(dose=TESTED, low=tests["mean"] - 0.3, high=tests["mean"] + 0.5, p=[1 / 51, 1 / 21])
+    tests = tests.assign(
+        dose=TESTED,
+        unit="nats of odds",
+        mean_low=tests["mean"] - 0.3,
+        mean_high=tests["mean"] + 0.5,
+        p=[1 / 51, 1 / 21],
+    )
     texts = pd.DataFrame(
         [
             {"dose": dose, "id": name, "prompt": "It was <so>\n and", "text": f" good</b>\n{dose}", "repetition": 0.0}

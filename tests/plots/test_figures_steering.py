@@ -202,7 +202,7 @@ def test_the_vector_lies_on_top_and_comes_first_in_the_legend():
 
 
 def test_without_damage_texts_and_tests_the_effect_is_drawn_alone():
-    doses = fake.evaluation()["doses"][["arm", "dose", "draws", "effect", "low", "high"]]
+    doses = fake.evaluation()["doses"][["arm", "dose", "draws", "effect", "effect_low", "effect_high"]]
     drawn = draw("steering_evaluation", {"doses": doses, "tests": fake.evaluation()["tests"].head(0)})
     figure = drawn["dose_response"]
 
@@ -236,7 +236,7 @@ def test_every_axis_says_its_unit_and_nothing_is_smaller_than_12(kind, name):
     layout = figure.to_plotly_json()["layout"]
     titles = [axis["title"]["text"] for key, axis in layout.items() if key[1:5] == "axis" and "title" in axis]
 
-    units = ("median |h|", "unit of the metric", "nats", "ratio", "0 to 1", "Pass")
+    units = ("median |h|", "nats of odds", "nats", "ratio", "0 to 1", "Pass")
     assert titles or name == "texts"
     assert all(any(unit in title for unit in units) for title in titles)
     assert all((note.font.size or 13) >= 12 for note in figure.layout.annotations)

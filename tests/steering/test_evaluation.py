@@ -60,7 +60,7 @@ def test_a_planted_effect_is_found_beyond_its_nulls() -> None:
     assert tests.loc["random", "p"] == pytest.approx(1 / 51)
     doses = found.to_frame().set_index(["arm", "dose"])
     assert doses.loc[("vector", 0.1), "effect"] < doses.loc[("vector", 0.6), "effect"]
-    assert doses.loc[("vector", 0.3), "low"] > doses.loc[("random", 0.3), "high"]
+    assert doses.loc[("vector", 0.3), "effect_low"] > doses.loc[("random", 0.3), "effect_high"]
 
 
 def test_a_vector_that_means_nothing_has_no_effect_beyond_chance() -> None:
@@ -189,8 +189,9 @@ def test_the_share_of_null_draws_is_counted_with_the_draw_itself() -> None:
 
 
 def test_the_hardest_null_decides() -> None:
-    doses = pd.DataFrame({"arm": ["vector"], "dose": [0.5], "effect": [2.0], "low": [1.0], "high": [3.0]})
-    tests = pd.DataFrame({"null": ["random", "shuffled_labels"], "draws": 50, "high": [0.1, 0.2], "p": [0.02, 0.3]})
+    doses = pd.DataFrame({"arm": ["vector"], "dose": [0.5], "effect": [2.0], "effect_low": [1.0], "effect_high": [3.0]})
+    nulls = {"null": ["random", "shuffled_labels"], "draws": 50, "mean_high": [0.1, 0.2], "p": [0.02, 0.3]}
+    tests = pd.DataFrame(nulls)
 
     assert summary.verdict("x", METRIC, 0.5, doses, tests).startswith("No effect beyond chance")
     assert summary.verdict("x", METRIC, 0.5, doses, tests.assign(p=0.04)).startswith("More than chance")

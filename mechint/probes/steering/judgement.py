@@ -74,9 +74,9 @@ def judge(
     at_dose: dict[str, dict[str, Any]] = {row["arm"]: row for row in here}
     rising = doses.loc[(doses["arm"] == "vector") & (doses["dose"] <= dose * (1 + 1e-9))].sort_values("dose")
     found: list[tuple[float, bool]] = [
-        _above(at_dose["vector"]["low"]),
+        _above(at_dose["vector"]["effect_low"]),
         _below(np.max(np.asarray(tests["p"], float)) if len(tests) else np.nan, LEVEL),
-        _above(at_dose.get("orthogonal", {}).get("low", np.nan)),
+        _above(at_dose.get("orthogonal", {}).get("effect_low", np.nan)),
         _above(_excess(effects, dose, clusters, seed)),
         _above(np.diff(np.asarray(rising["effect"], float), prepend=0.0).min()),
         _below(at_dose["vector"].get("kl_p95", np.nan), MOST_DAMAGE * target_kl),
