@@ -117,5 +117,5 @@ def test_a_wrapper_that_feeds_a_point_of_the_block_around_it_stays_where_that_po
     finally:
         point.remove_hooks()
 
-    assert "layers.2.pre_feedforward_layernorm" in left
-    assert "layers.2.mlp" not in left
+    assert "layers.2._original_component.pre_feedforward_layernorm" in left
+    assert "layers.2._original_component.mlp" not in left
