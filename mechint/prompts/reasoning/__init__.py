@@ -1,0 +1,34 @@
+"""Reasoning errors as data: worked arithmetic with errors put into it, and published traces, audited."""
+
+from mechint.prompts.reasoning.audit import Audit as Audit
+from mechint.prompts.reasoning.audit import Measure as Measure
+from mechint.prompts.reasoning.audit_steps import StepSolution as StepSolution
+from mechint.prompts.reasoning.audit_steps import audit_steps as audit_steps
+from mechint.prompts.reasoning.audit_steps import first_false_step as first_false_step
+from mechint.prompts.reasoning.audit_traces import ErrorTrace as ErrorTrace
+from mechint.prompts.reasoning.injection import Derangement as Derangement
+from mechint.prompts.reasoning.injection import DigitSwap as DigitSwap
+from mechint.prompts.reasoning.injection import OffBy as OffBy
+from mechint.prompts.reasoning.injection import OperandSwap as OperandSwap
+from mechint.prompts.reasoning.injection import Rule as Rule
+from mechint.prompts.reasoning.injection import derange as derange
+from mechint.prompts.reasoning.injection import inject as inject
+from mechint.prompts.reasoning.location import NO_MISTAKE as NO_MISTAKE
+from mechint.prompts.reasoning.location import LocationScore as LocationScore
+from mechint.prompts.reasoning.location import f1_locate as f1_locate
+from mechint.prompts.reasoning.pairs import MinimalPair as MinimalPair
+from mechint.prompts.reasoning.pairs import Pairs as Pairs
+from mechint.prompts.reasoning.problems import Problem as Problem
+from mechint.prompts.reasoning.problems import arithmetic_problems as arithmetic_problems
+from mechint.prompts.reasoning.rows import BigBenchMistake as BigBenchMistake
+from mechint.prompts.reasoning.rows import BigBenchRow as BigBenchRow
+from mechint.prompts.reasoning.rows import ErrorTraces as ErrorTraces
+from mechint.prompts.reasoning.rows import ProcessBench as ProcessBench
+from mechint.prompts.reasoning.rows import ProcessBenchRow as ProcessBenchRow
+from mechint.prompts.reasoning.rows import load_bbm as load_bbm
+from mechint.prompts.reasoning.rows import load_error_traces as load_error_traces
+from mechint.prompts.reasoning.rows import load_processbench as load_processbench
+from mechint.prompts.reasoning.twins import STUB as STUB
+from mechint.prompts.reasoning.twins import Twin as Twin
+from mechint.prompts.reasoning.twins import Twins as Twins
+from mechint.prompts.reasoning.twins import twins as twins
