@@ -37,7 +37,7 @@ format: $(VENV)/.installed
 notebooks: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[notebooks]"
 	for name in notebooks/*.ipynb; do \
-		PLOTLY_RENDERER=plotly_mimetype+png $(BIN)/jupyter execute --inplace --timeout=3600 $$name || exit 1; \
+		PLOTLY_RENDERER=plotly_mimetype+png PYTHONWARNINGS="ignore:IProgress not found" $(BIN)/jupyter execute --inplace --timeout=3600 $$name || exit 1; \
 	done
 
 bench: $(VENV)/.installed

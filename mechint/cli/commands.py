@@ -140,8 +140,9 @@ def steer(
 
     if where not in (choices := ("everywhere", "prompt", "generated")):
         raise ConfigError(f"--where {where} is not known. There are: {', '.join(choices)}.")
-    if picture is not None and picture.exists():
-        raise ConfigError(f"{picture} exists. Give another file: nothing is overwritten.")
+    if picture is not None and (picture.exists() or not picture.parent.is_dir()):
+        what = "exists" if picture.exists() else "is in a folder that does not"
+        raise ConfigError(f"{picture} {what}. Give a new file in a folder that exists: nothing is overwritten.")
     loaded = load(model)
     positions = mechint.everywhere if where == "everywhere" else getattr(mechint, where)()
     plan = add(_vector(vector, loaded), dose, unit=unit, where=positions, norm=norm)

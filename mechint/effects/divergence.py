@@ -14,7 +14,7 @@ and Gimelshein 2018, "Online normalizer calculation for softmax"); sums of block
 float32 sums over 262,144 entries are off by 1e-4. All changes share the clean softmax and the reading of W_U.
 
 A change that lifts a token by 88 nats or more beyond the mean, as violent steering does, takes e^u out of float32.
-Those few pairs of change and position are taken again, in float64 and by the plain formula, which loses nothing there.
+Those few pairs of change and position are taken again, with whole rows of logits and the softmax in float64.
 """
 
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ def divergence(
 
     Float64 inputs are computed with in float64. In float32 the relative error of a KL is that of its largest terms,
     and grows below 1e-6 nats, where e^u - 1 - u has few digits left. Extra memory does not grow with positions or
-    changes: two results of ROWS x COLUMNS.
+    changes: two results of ROWS x COLUMNS, and the float64 logits of 16 pairs where a change is violent.
 
     Args:
         model: the model whose unembedding is meant.
@@ -84,7 +84,10 @@ def divergence(
         here = slice(start, start + size)
         parts.append(_some(model, normalised[here], changes[:, here], tokens[here], top, changed_entropy))
     found = _joined(parts)
-    for pairs in (~torch.isfinite(found.kl)).nonzero().split(_AT_ONCE):
+    finite = torch.isfinite(found.kl)
+    if found.changed_entropy is not None:
+        finite &= torch.isfinite(found.changed_entropy)
+    for pairs in (~finite).nonzero().split(_AT_ONCE):
         _take_again(found, model, normalised, changes, tokens, *pairs.T)
     return found
 

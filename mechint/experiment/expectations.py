@@ -40,7 +40,10 @@ def _compare(item: Expectation, config: ExperimentConfig, tables: Mapping[str, p
     except OutputError as error:
         status = NOT_RUN if config.not_run_here else FAIL
         return told | {"status": status, "note": config.not_run_here or str(error)}
-    return told | {"found": f"{found:.6g}" if isinstance(found, float) else str(found), "status": PASS if _agrees(found, item) else FAIL}
+    return told | {
+        "found": f"{found:.6g}" if isinstance(found, float) else str(found),
+        "status": PASS if _agrees(found, item) else FAIL,
+    }
 
 
 def _look_up(item: Expectation, tables: Mapping[str, pd.DataFrame]) -> Any:

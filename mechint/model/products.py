@@ -51,11 +51,11 @@ def _way(rows: int, W: Tensor) -> Way:
     if not 1 < rows <= _MOST_ROWS or W.numel() < _LEAST_NUMBERS:
         return "rows first"
     device = "cpu" if W.device.type == "cpu" else torch.cuda.get_device_name(W.device)
-    return faster(rows, *W.shape, str(W.dtype).removeprefix("torch."), device, torch.get_num_threads())
+    return fastest(rows, *W.shape, str(W.dtype).removeprefix("torch."), device, torch.get_num_threads())
 
 
 @functools.cache
-def faster(rows: int, d_vocab: int, d_model: int, dtype: str, device: str, threads: int) -> Way:
+def fastest(rows: int, d_vocab: int, d_model: int, dtype: str, device: str, threads: int) -> Way:
     """Return which way is the fastest here, from the cache or by timing all."""
     about = [
         rows,

@@ -108,7 +108,8 @@ class TransformerLensModel(HuggingFaceModel):
                 )
             if self._can_trim and (places := plan.last_mlp_places(logits)) is not None:
                 stack.enter_context(only_at(unwrap(self._bridge.blocks[-1].mlp), places))
-            if past is not None or self._bare:
+            # A restart shadows methods of the blocks that it skips, which bare copies would not see.
+            if past is not None or (self._bare and from_ is None):
                 stack.enter_context(self._wrappers.only_where_watched())
             try:
                 normalised = cast(Tensor, self._hf.base_model(**self._inputs(batch, past))[0])

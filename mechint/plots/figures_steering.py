@@ -1,6 +1,7 @@
 """Receipts of steering: which tokens were rewritten, how far and by which part, and what the gates saw."""
 
 import html
+import itertools
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -177,7 +178,7 @@ def _unit(signal: str) -> str:
 
 def _traces(figure: go.Figure, rows: pd.DataFrame, panel: int) -> None:
     several = len(set(rows["call"])) > 1
-    for colour, line in zip(_LINES, groups(rows, "call", "row"), strict=False):
+    for colour, line in zip(itertools.cycle(_LINES), groups(rows, "call", "row"), strict=False):
         name = (f"call {line['call'].iloc[0]}, " if several else "") + f"text {line['row'].iloc[0]}"
         held = flagged(line, "open")
         figure.add_scatter(

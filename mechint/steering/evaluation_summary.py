@@ -102,7 +102,7 @@ def verdict(concept: str, metric: Metric, dose: float, doses: pd.DataFrame, test
         against = f"p = {p:.2g} against the hardest of its nulls ({least})"
         real = p < LEVEL and own["effect_low"] > 0
         said = f"{'More than chance' if real else 'No effect beyond chance'}: {said[0].lower()}{said[1:]}, {against}"
-        said += f"; the largest effect of a null draw lies at {max(row['mean_high'] for row in nulls):.3g} (97.5 %)."
+        said += f"; 97.5 % of the draws of every null lie below {max(row['mean_high'] for row in nulls):.3g}."
     if "orthogonal" in here:
         said += f" Without the part along the scored tokens themselves it is {here['orthogonal']['effect']:.3g}."
     for row in doses.loc[doses["arm"] == "prompt_only"].to_dict("records"):

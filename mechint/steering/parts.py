@@ -44,11 +44,12 @@ def add(
     if norm not in _NORM:
         raise InterventionError(f"norm={norm!r}: expected one of {', '.join(_NORM)}.")
     if dose is None:
-        if vector.calibration is None:
+        if vector.calibration is None or unit not in (None, "calibrated"):
             raise InterventionError(
-                "Give a dose, such as dose=0.3 (in units of the median |h|), or calibrate the vector first."
+                "Give a dose, such as dose=0.3 (in units of the median |h|); only a calibrated vector has one of its "
+                "own, in unit 'calibrated'."
             )
-        dose, unit = 1.0, unit or "calibrated"
+        dose, unit = 1.0, "calibrated"
     unit = unit or "norm"
     if unit not in _UNITS:
         raise InterventionError(f"{unit!r} is no unit of dose. There are: {', '.join(_UNITS)}.")

@@ -32,9 +32,10 @@ class Log:
         """Note the tokens that one part rewrote at one site in one pass; one value of each kind a token."""
         self.fired.append({"call": self.calls - 1, "part": part, "site": str(site), **values})
 
-    def look(self, condition: Condition, rows: Tensor, values: Tensor, open_: Tensor) -> None:
-        """Note what a condition saw, and decided."""
-        about = {"call": self.calls - 1, "signal": condition.name, "threshold": condition.threshold}
+    def look(self, number: int, condition: Condition, rows: Tensor, values: Tensor, open_: Tensor) -> None:
+        """Note what a condition of the plan saw, and decided."""
+        about = {"call": self.calls - 1, "condition": number}
+        about |= {"signal": condition.name, "threshold": condition.threshold}
         self.looks.append({**about, "row": rows, "value": values, "open": open_})
 
     def parts(self) -> set[int]:
@@ -56,12 +57,12 @@ def receipt(log: Log, plan: Plan, model: Model) -> Receipt:
     tokens["part_name"] = [plan.parts[number].name for number in tokens["part"]]
     names = {int(token): model.tokenizer.decode([int(token)]) for token in tokens["token"].unique()}
     tokens["text"] = [names[int(token)] for token in tokens["token"]]
-    looks = _frame(log.looks, ["call", "row", "signal", "value", "threshold", "open"])
-    looks["look"] = looks.groupby(["call", "row", "signal", "threshold"]).cumcount()
+    looks = _frame(log.looks, ["call", "row", "condition", "signal", "value", "threshold", "open"])
+    looks["look"] = looks.groupby(["call", "row", "condition"]).cumcount()
     parts = _parts(tokens, plan)
     tables = {"parts": parts, "tokens": tokens.drop(columns="part")}
     if len(looks):
-        tables["gates"] = looks
+        tables["gates"] = looks.drop(columns="condition")
     return Receipt("steering_receipt", tables, _verdict(parts, log.calls))
 
 

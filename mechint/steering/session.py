@@ -76,10 +76,10 @@ class Session:
         doses = [self._doses(part, batch, start) for part in self._plan.parts]
         self._settle(doses, batch)
         writes: dict[Site, list[Intervention]] = {}
-        for part, dose in zip(self._plan.parts, doses, strict=True):
+        for number, (part, dose) in enumerate(zip(self._plan.parts, doses, strict=True)):
             if bool(dose.any()):
                 for site in part.actions:
-                    writes.setdefault(site, []).append(self._intervention(part, site, dose, batch, start))
+                    writes.setdefault(site, []).append(self._intervention(number, part, site, dose, batch, start))
         if not self._aside:
             for condition in self._conditions:
                 if condition.site is not None:
@@ -180,10 +180,12 @@ class Session:
                         "positions."
                     )
 
-    def _intervention(self, part: Part, site: Site, dose: Tensor, batch: TokenBatch, start: int) -> Intervention:
+    def _intervention(
+        self, number: int, part: Part, site: Site, dose: Tensor, batch: TokenBatch, start: int
+    ) -> Intervention:
         mask, strength = dose != 0, dose[:, start:]
         rows, columns = mask[:, start:].nonzero(as_tuple=True)
-        index, aside, number = self._rows.index[rows], self._aside, self._plan.parts.index(part)
+        index, aside = self._rows.index[rows], self._aside
 
         def rewrite(h: Tensor, offset: Tensor) -> Tensor:
             new = part.actions[site](h, strength, offset)
@@ -238,7 +240,7 @@ class Session:
         if condition.hold == "latch":
             now = now | rows.states[condition][rows.index]
         rows.states[condition][rows.index] = now
-        self._log.look(condition, rows.index, values, now)
+        self._log.look(self._conditions.index(condition), condition, rows.index, values, now)
 
 
 @contextmanager

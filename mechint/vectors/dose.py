@@ -20,7 +20,7 @@ class Calibration:
     """
 
     target: Literal["kl", "perplexity", "effect"]
-    """What was to be reached: mean KL divergence in nats, ratio of perplexities, or size of the intended effect."""
+    """What was to be reached: KL in nats (which statistic: see `details`), ratio of perplexities, or the effect."""
     value: float
     """How much of it."""
     dose: float

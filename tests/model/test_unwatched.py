@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mechint.interventions import zero
-from mechint.model.base import Logits
+from mechint.model.base import Logits, Restart
 from mechint.model.transformer_lens import TransformerLensModel
 from mechint.model.unwatched import Wrappers
 from tests.families import FAMILIES, plain, random_rows, tokenizer
@@ -119,3 +119,24 @@ def test_a_wrapper_that_feeds_a_point_of_the_block_around_it_stays_where_that_po
 
     assert "layers.2._original_component.pre_feedforward_layernorm" in left
     assert "layers.2._original_component.mlp" not in left
+
+
+def test_a_restart_leaves_nothing_behind_in_bare_copies() -> None:
+    model = fresh("gpt2")
+    stream = model.run(ROWS, read=["L1.resid_pre"])["L1.resid_pre"]
+    with model.bare():
+        model.run(ROWS, from_=Restart(1, stream), read=["L1.resid_post"])
+        found = model.run(ROWS, read=["L1.resid_post"])["L1.resid_post"]
+
+    torch.testing.assert_close(found, model.run(ROWS, read=["L1.resid_post"])["L1.resid_post"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bare_passes_record_the_same(family: str) -> None:
+    model, sites = fresh(family), ["L0.resid_post", "L1.z", "L1.resid_post"]
+    expected = model.run(ROWS, read=sites, stop_after=sites[-1])
+    with model.bare():
+        found = model.run(ROWS, read=sites, stop_after=sites[-1])
+
+    for site in sites:
+        torch.testing.assert_close(found[site], expected[site], rtol=1e-4, atol=1e-5)

@@ -222,12 +222,20 @@ def test_parts_share_no_cluster_and_lose_no_prompt() -> None:
 
 @pytest.mark.parametrize("left_out", ["orthogonal", "other_concept"])
 def test_a_criterion_whose_arm_was_left_out_is_not_met(planted: Model, left_out: str) -> None:
-    draws = {"random": 20, "random_covariance": 0, "shuffled_labels": 0, "texts": 0}
+    draws = {"random": 20, "random_covariance": 20, "shuffled_labels": 20, "texts": 0}
     found = complete(experiment(planted, layers=(1,), **draws, **{left_out: False}), progress=False)
 
     name = {"orthogonal": "not by its tokens", "other_concept": "specific"}[left_out]
     assert found.to_frame("criteria").set_index("criterion")["met"].loc[[name]].tolist() == [False]
     assert found.verdict.startswith(f"Moves the metric at L1.resid_post, but not said to steer; not met: {name}.")
+
+
+@pytest.mark.parametrize("left_out", ["random", "random_covariance", "shuffled_labels"])
+def test_without_one_of_the_nulls_chance_is_not_beaten(planted: Model, left_out: str) -> None:
+    draws = {"random": 20, "random_covariance": 20, "shuffled_labels": 20, "texts": 0} | {left_out: 0}
+    found = complete(experiment(planted, layers=(1,), **draws), progress=False)
+
+    assert found.verdict.startswith("Does not steer at L1.resid_post; not met: beyond chance.")
 
 
 def test_the_verdict_names_what_is_not_met_and_needs_chance_to_be_beaten() -> None:

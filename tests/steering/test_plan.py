@@ -250,3 +250,23 @@ def test_everywhere_is_every_token_of_prompt_and_text() -> None:
     assert receipt is not None
     lengths = [len(tiny("gpt2").tokenize(p)) for p in PROMPTS]
     assert receipt.to_frame("tokens").groupby("row").size().tolist() == [n + 2 for n in lengths]
+
+
+def test_a_part_that_stands_in_a_plan_twice_acts_and_is_counted_twice() -> None:
+    model, once = tiny("llama"), add(vector(), 0.5, where=prompt())
+    twice = generate(model, PROMPTS, once + once, max_new_tokens=3)
+
+    assert [c.tokens for c in twice] == [
+        c.tokens for c in generate(model, PROMPTS, add(vector(), 1.0, where=prompt()), max_new_tokens=3)
+    ]
+    assert len(twice.receipt.table()) == 2
+    assert twice.receipt.table()["tokens"].nunique() == 1
+
+
+def test_only_a_calibrated_vector_has_a_dose_of_its_own_and_only_in_that_unit() -> None:
+    calibrated = vector().with_calibration(Calibration("kl", 0.5, dose=0.25, low=0.2, high=0.3))
+
+    assert add(calibrated).parts[0].dose == add(calibrated, unit="calibrated").parts[0].dose == 1.0
+    for unit in ("norm", "raw"):
+        with pytest.raises(InterventionError, match="Give a dose"):
+            add(calibrated, unit=unit)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from mechint.probes.criterion import Criterion, criteria_table
 from mechint.statistics import bootstrap_mean
+from mechint.steering.arms import NULLS
 from mechint.steering.evaluation_summary import LEVEL, differences
 
 MOST_DAMAGE = 2.0
@@ -75,7 +76,7 @@ def judge(
     rising = doses.loc[(doses["arm"] == "vector") & (doses["dose"] <= dose * (1 + 1e-9))].sort_values("dose")
     found: list[tuple[float, bool]] = [
         _above(at_dose["vector"]["effect_low"]),
-        _below(np.max(np.asarray(tests["p"], float)) if len(tests) else np.nan, LEVEL),
+        _below(np.max(np.asarray(tests["p"], float)) if set(NULLS) <= set(tests["null"]) else np.nan, LEVEL),
         _above(at_dose.get("orthogonal", {}).get("effect_low", np.nan)),
         _above(_excess(effects, dose, clusters, seed)),
         _above(np.diff(np.asarray(rising["effect"], float), prepend=0.0).min()),
