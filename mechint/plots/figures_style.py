@@ -60,7 +60,7 @@ TEMPLATE = go.layout.Template(
 def heading(title: str, subtitle: str) -> dict[str, Any]:
     """Return Plotly's description of a title in plain words and a line beneath it that says how to read the figure."""
     text = f"<b>{title}</b><br><span style='font-size:13px;color:{MUTED}'>{subtitle}</span>"
-    return {"text": text, "y": 1.0, "yanchor": "top", "yref": "container", "pad": {"t": 14, "l": 12}}
+    return {"text": text, "y": 1.0, "yanchor": "top", "yref": "container", "pad": {"t": 18, "l": 12}}
 
 
 def page(title: str, subtitle: str, *, height: int, top: int = 78) -> go.Figure:

@@ -1,5 +1,6 @@
 """The same prompts continued without and with a plan, and the receipt of what the plan did."""
 
+import html
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from mechint.steering.plan import Plan
 from mechint.steering.receipts import Receipt
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SideBySide:
     """What a model writes by itself, and what it writes under a plan; both with the same draws."""
 
@@ -29,8 +30,15 @@ class SideBySide:
         texts = {"unsteered": self.unsteered.texts, "steered": self.steered.texts}
         return pd.DataFrame({"prompt": [one.prompt for one in self.steered], **texts})
 
+    def __repr__(self) -> str:
+        rows = self.to_frame().to_dict("records")
+        texts = (f"{row['prompt']}\n  unsteered:{row['unsteered']}\n  steered:{row['steered']}" for row in rows)
+        return "\n\n".join([*texts, self.receipt.verdict])
+
     def _repr_html_(self) -> str:
-        return self.to_frame().to_html(index=False) + f"<p>{self.receipt.verdict}</p>"
+        table = self.to_frame().style.hide(axis="index").set_properties(**{"text-align": "left"})
+        table.format(escape="html")  # a model may write markup
+        return f"{table.to_html()}<p>{html.escape(self.receipt.verdict)}</p>"
 
 
 def side_by_side(model: Model, prompts: Prompts, plan: Plan, **settings: Any) -> SideBySide:

@@ -44,6 +44,16 @@ def test_each_side_is_what_generate_gives() -> None:
     assert found.receipt.table()["tokens"].tolist() == [5 * len(PROMPTS)]
 
 
+def test_markup_in_texts_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = side_by_side(tiny("llama"), PROMPTS[:1], mi.add(vector(), 1.0), max_new_tokens=2)
+    written = found.to_frame().assign(steered="<b>bold</b>")
+    monkeypatch.setattr(type(found), "to_frame", lambda self: written)
+
+    assert "&lt;b&gt;bold" in found._repr_html_()
+    assert "<b>bold" not in found._repr_html_()
+    assert "steered:<b>bold</b>" in repr(found)
+
+
 def test_with_dose_zero_both_sides_are_the_same() -> None:
     found = side_by_side(tiny("gemma3"), PROMPTS, mi.add(vector(), 0.0), max_new_tokens=5)
 
