@@ -179,9 +179,8 @@ class Decoder:
     def _choose(self, logits: Tensor, edits: Sequence[Edit]) -> Tensor:
         """Pick each row's next token, and see to forced tokens and ends."""
         how = self._settings.sampling
-        if how.repetition_penalty != 1:
-            held = [ids[real] for ids, real in zip(self._batch.ids, self._batch.real, strict=True)]
-            logits = penalised(logits, held, how.repetition_penalty)
+        held = (ids[real] for ids, real in zip(self._batch.ids, self._batch.real, strict=True))
+        logits = penalised(logits, held, how.repetition_penalty)
         draws = [row.generator for row in self._rows]
         tokens = logits.argmax(-1) if how.greedy else draw(filtered(logits, how), draws)
         forcing: set[int] = set()

@@ -12,7 +12,7 @@ and turned into a token by the inverse of the cumulative distribution.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,9 +59,9 @@ class Sampling:
 
 
 def penalised(
-    logits: Float[Tensor, "batch d_vocab"], rows: Sequence[Tensor], penalty: float
+    logits: Float[Tensor, "batch d_vocab"], rows: Iterable[Tensor], penalty: float
 ) -> Float[Tensor, "batch d_vocab"]:
-    """Make the tokens that each row holds already less likely."""
+    """Make the tokens that each row holds already less likely; without a penalty the rows are not asked for."""
     if penalty == 1:
         return logits
     logits = logits.clone()

@@ -34,6 +34,21 @@ def test_a_planted_difference_is_found_with_the_auroc_that_it_must_have() -> Non
     assert "tells held-out texts apart" in found.verdict
 
 
+def test_the_best_site_is_the_one_that_tells_held_out_texts_apart_whichever_comes_first() -> None:
+    noise = planted(200, direction(WIDTH, 1e-6), seed=3)
+    for planted_at, other in ((SITE, Site.parse("L2.resid_post")), (SITE, Site.parse("L0.resid_post"))):
+        both = {planted_at: TRAIN.values[SITE], other: noise.values[SITE]}
+        vector = fit(Activations(**{**vars(TRAIN), "values": both, "norms": dict.fromkeys(both, 10.0)}))
+        held_out = {planted_at: TEST.values[SITE], other: planted(80, direction(WIDTH, 1e-6), seed=4).values[SITE]}
+        select = Activations(**{**vars(TEST), "values": held_out, "norms": dict.fromkeys(both, 10.0)})
+
+        assert vector.best_site(select).sites == (planted_at,)
+        assert (-vector).best_site(select).sites == (other,)  # the wrong way round it tells nothing, and noise beats it
+
+    with pytest.raises(PromptError, match="training and test data"):
+        VECTOR.best_site(TRAIN)
+
+
 def test_meaningless_labels_are_said_to_be_no_finding() -> None:
     gaps = (TEST.single(SITE)[:80] - TEST.single(SITE)[80:]) @ VECTOR[SITE]
     y = torch.tensor([1] * 80 + [0] * 80)
