@@ -3,16 +3,17 @@
 ours         `capture.activations.record`: buckets of like length, stopped after the last site
 naive        TransformerBridge.run_with_cache(names_filter), 16 texts a pass in the given order (what a tutorial does)
 one stop     the same with `stop_at_layer`
-best peer    nnsight with `tracer.stop()`, 16 texts a pass; in a process of its own
+best peer    nnsight with `tracer.stop()`, 16 texts a pass; in a process of its own, in turns with ours
 one by one   plain transformers on single unpadded rows, every hidden state: the reference
 
 All numbers that are compared are equal to the reference; what is gained over peers that stop early is padding.
 """
 
 import json
+import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -99,8 +100,8 @@ def nnsight_capture(hf_model: Any, tokenizer: Any, rows: Sequence[Sequence[int]]
     return torch.cat(out)
 
 
-def nnsight_alone(n: int, repeats: int) -> None:
-    """Time the peer, and print its time and result as JSON: meant for a process of its own."""
+def nnsight_alone(n: int) -> None:
+    """Serve the peer: for every line that comes in, record once and print the seconds; at the end, the result."""
     import logging
 
     logging.disable(logging.WARNING)
@@ -108,17 +109,52 @@ def nnsight_alone(n: int, repeats: int) -> None:
 
     parts = load_parts(MODEL)
     rows = [list(mi.prompts.tokenize(text, parts.tokenizer)) for text in texts_of(parts.tokenizer, n)]
-    seconds, values = timed(lambda: nnsight_capture(parts.hf_model, parts.tokenizer, rows, LAYERS), repeats)
-    sys.stdout.write(json.dumps({"seconds": seconds, "values": values.tolist()}))
+    values = nnsight_capture(parts.hf_model, parts.tokenizer, rows, LAYERS)
+    for _ in sys.stdin:
+        seconds, values = timed(lambda: nnsight_capture(parts.hf_model, parts.tokenizer, rows, LAYERS), 1)
+        sys.stdout.write(f"{json.dumps(seconds)}\n")
+        sys.stdout.flush()
+    sys.stdout.write(json.dumps(values.tolist()))
+
+
+def in_turns(n: int, run: Callable[[], Tensor], repeats: int) -> tuple[float, float, Tensor] | None:
+    """Time us and nnsight one after the other, each in its process: what drifts on the machine meets both.
+
+    Returns our median, theirs and what they recorded; None where nnsight fails.
+    """
+    command, ours, theirs = [sys.executable, "-m", "benchmarks.capture", str(n)], list[float](), list[float]()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as peer:
+        assert peer.stdin is not None and peer.stdout is not None
+        try:
+            for _ in range(repeats):
+                peer.stdin.write("again\n")
+                peer.stdin.flush()
+                theirs.append(json.loads(peer.stdout.readline()))
+                ours.append(timed(run, 1)[0])
+            values, _ = peer.communicate()
+        except (OSError, ValueError) as error:
+            sys.stderr.write(f"nnsight could not be timed: {error!r}\n")
+            return None
+    return statistics.median(ours), statistics.median(theirs), torch.tensor(json.loads(values))
 
 
 def compare(model: Any, texts: Sequence[str], layers: Sequence[int], repeats: int) -> tuple[dict[str, float], Tensor]:
     """Measure everything that runs in this process; also return what was recorded."""
     rows = [model.tokenize(text) for text in texts]
     expected = one_by_one(model, rows, layers)
-    fast, values = timed(lambda: ours(model, texts, layers), repeats)
-    naive, also = timed(lambda: bridge(model, rows, layers), repeats)
-    stopped, same = timed(lambda: bridge(model, rows, layers, stop_at_layer=layers[-1]), repeats)
+    ways = {
+        "ours": lambda: ours(model, texts, layers),
+        "naive": lambda: bridge(model, rows, layers),
+        "stopped": lambda: bridge(model, rows, layers, stop_at_layer=layers[-1]),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    results: dict[str, Tensor] = {}
+    for _ in range(repeats):  # in turns: what drifts on the machine meets all of them
+        for name, way in ways.items():
+            seconds, results[name] = timed(way, 1)
+            times[name].append(seconds)
+    fast, naive, stopped = (statistics.median(times[name]) for name in ways)
+    values, also, same = (results[name] for name in ways)
     alone, _ = timed(lambda: one_by_one(model, rows, layers), 1)
     scale = float(expected.abs().max())
     return {
@@ -149,20 +185,12 @@ def measure(n: int = 64, repeats: int = 3) -> dict[str, float]:
     weights = sum(p.numel() for block in blocks for p in block.parameters() if p.ndim == 2)
     found["floor: multiply-adds of the blocks at the peak rate, s"] = 2.0 * weights * found["tokens"] / peak
     found["ours / floor"] = found["ours, s"] / found["floor: multiply-adds of the blocks at the peak rate, s"]
-    del model
-    command = [sys.executable, "-m", "benchmarks.capture", str(n), str(repeats)]
-    peer = subprocess.run(command, capture_output=True, text=True, check=False)
-    if peer.returncode == 0:
-        answer = json.loads(peer.stdout)
-        found["nnsight with stop, s"] = answer["seconds"]
-        found["largest difference from nnsight"] = float((torch.tensor(answer["values"]) - values).abs().max())
-        found["best peer / ours"] = (
-            min(answer["seconds"], found["TransformerBridge stop_at_layer, s"]) / found["ours, s"]
-        )
-    else:
-        sys.stderr.write(f"nnsight could not be timed: {peer.stderr[-400:]}\n")
+    if peer := in_turns(n, lambda: ours(model, texts, LAYERS), repeats + 2):
+        found["ours beside nnsight, s"], found["nnsight with stop, s"], theirs = peer
+        found["largest difference from nnsight"] = float((theirs - values).abs().max())
+        found["nnsight with stop / ours"] = found["nnsight with stop, s"] / found["ours beside nnsight, s"]
     return found
 
 
 if __name__ == "__main__":
-    nnsight_alone(int(sys.argv[1]), int(sys.argv[2]))
+    nnsight_alone(int(sys.argv[1]))

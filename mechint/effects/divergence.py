@@ -25,7 +25,7 @@ from torch import Tensor
 
 from mechint.model.base import Model
 
-ROWS = 1024
+ROWS = 2048
 """Positions x (changes + 1) of one matrix product."""
 COLUMNS = 2048
 """Vocabulary entries of one matrix product: with ROWS, few enough for its results to stay in a cache."""
