@@ -28,6 +28,7 @@ from mechint.prompts.reasoning.rows import ProcessBenchRow as ProcessBenchRow
 from mechint.prompts.reasoning.rows import load_bbm as load_bbm
 from mechint.prompts.reasoning.rows import load_error_traces as load_error_traces
 from mechint.prompts.reasoning.rows import load_processbench as load_processbench
+from mechint.prompts.reasoning.token_twins import TokenTwins as TokenTwins
 from mechint.prompts.reasoning.twins import STUB as STUB
 from mechint.prompts.reasoning.twins import Twin as Twin
 from mechint.prompts.reasoning.twins import Twins as Twins

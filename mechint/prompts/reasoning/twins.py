@@ -14,6 +14,7 @@ from typing import overload
 from mechint.errors import PromptError
 from mechint.prompts.encoding import Tokenizer, tokenize
 from mechint.prompts.reasoning.pairs import MinimalPair, Pairs
+from mechint.prompts.reasoning.token_twins import TokenTwins
 
 STUB = "\n\nLet me check that step."
 """What is appended to both texts; it says nothing of what will be found."""
@@ -68,6 +69,12 @@ class Twins(Sequence[Twin]):
     def groups(self) -> tuple[str, ...]:
         """The problem of each, in their order."""
         return tuple(twin.pair.group for twin in self.twins)
+
+    @property
+    def tokens(self) -> TokenTwins:
+        """The twins as rows of tokens alone."""
+        fields = zip(*((t.pair.id, t.pair.group, t.true, t.wrong, t.result, t.stub) for t in self.twins), strict=True)
+        return TokenTwins(self.name, *fields)
 
     @property
     def reasons(self) -> dict[str, int]:

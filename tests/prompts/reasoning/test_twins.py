@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -104,3 +106,18 @@ def test_no_pairs_and_slow_tokenizers_are_refused() -> None:
         twins(PAIRS[:0], bytes_like_gpt2())
     with pytest.raises(PromptError, match="Give a fast one"):
         twins(PAIRS, object())
+
+
+def test_rows_alone_hold_what_the_twins_hold_and_refuse_what_is_no_twin() -> None:
+    found = twins(PAIRS, bytes_like_gpt2())
+    rows = found.tokens
+
+    assert (rows.true, rows.wrong) == (tuple(t.true for t in found), tuple(t.wrong for t in found))
+    assert rows.pick(rows.groups[:3]).ids == rows.ids[:3]
+    assert rows.content_hash != rows.pick(rows.groups[:3]).content_hash
+    with pytest.raises(PromptError, match="differ at"):
+        replace(rows, wrong=rows.true)
+    with pytest.raises(PromptError, match="not at the stub"):
+        replace(rows, stub=tuple((at,) for at in rows.result))
+    with pytest.raises(PromptError, match="places"):
+        replace(rows, result=(10_000,) * len(rows))
