@@ -24,7 +24,11 @@ _PROMPT_KEYS: dict[str, tuple[str, ...]] = {
     "file": ("file", "n"),
     "dataset": ("name", "split", "column", "n"),
     "openings": ("name", "n"),
+    "arithmetic_errors": ("n", "rule"),
+    "error_traces": ("file", "n", "rule"),
+    "silent_critic": ("n",),
 }
+_RULES = ("derangement", "off by", "digit swap", "operand swap")
 _NOT_MEASURED = {"question", "expect", "not_run_here", "run"}
 
 
@@ -35,8 +39,11 @@ class _Part(BaseModel):
 class PromptChoice(_Part):
     """Which prompts to use: the `[prompts]` section."""
 
-    kind: Literal["ioi", "natural", "file", "dataset", "openings"] = "ioi"
-    """Two-name sentences, natural text, a file of JSON lines, a data set, or beginnings that a concept can colour."""
+    kind: Literal[
+        "ioi", "natural", "file", "dataset", "openings", "arithmetic_errors", "error_traces", "silent_critic"
+    ] = "ioi"
+    """Two-name sentences, natural text, a file of JSON lines, a data set, beginnings that a concept can colour, word
+    problems with an error put into each, published error traces, or twins in the silent critic's language."""
     n: int | None = Field(default=None, ge=1)
     """How many; 64 unless they come from a file, which is used whole."""
     min_words: int | None = Field(default=None, ge=1)
@@ -51,6 +58,9 @@ class PromptChoice(_Part):
     """Part of the data set, such as `"train"`."""
     column: str | None = None
     """Column of the data set that holds the text."""
+    rule: str | None = None
+    """How wrong results are made: "derangement" (of word problems, unless given), "off by", "digit swap" or "operand
+    swap"; error traces have their own wrong results, or get those of others ("derangement")."""
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "PromptChoice":
@@ -63,11 +73,14 @@ class PromptChoice(_Part):
                 raise ValueError(f'kind = "{self.kind}" needs {needed} = "…"')
         if self.kind == "openings" and self.name not in CONCEPTS:
             raise ValueError(f'name = "{self.name}" is no concept; there are: {", ".join(CONCEPTS)}')
+        rules = _RULES[:1] if self.kind == "error_traces" else _RULES
+        if self.rule is not None and self.rule not in rules:
+            raise ValueError(f'rule = "{self.rule}" cannot go with kind = "{self.kind}"; there are: {", ".join(rules)}')
         return self
 
     def resolved(self) -> "PromptChoice":
         """Fill in the number of prompts."""
-        return self if self.kind == "file" or self.n is not None else self.model_copy(update={"n": 64})
+        return self if "file" in _PROMPT_KEYS[self.kind] or self.n is not None else self.model_copy(update={"n": 64})
 
 
 class Expectation(_Part):

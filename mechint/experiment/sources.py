@@ -21,7 +21,7 @@ def load_model(config: ExperimentConfig) -> Any:
 
 
 def make_prompts(config: ExperimentConfig, model: Any) -> Any:
-    """Make or read the experiment's prompts, as a `PromptSet`.
+    """Make or read the experiment's prompts: a `PromptSet`, minimal `Pairs`, or `TokenTwins`.
 
     Args:
         config: the experiment.
@@ -40,6 +40,16 @@ def make_prompts(config: ExperimentConfig, model: Any) -> Any:
         return prompts.natural(n=count, seed=seed, min_words=choice.min_words or 30, joined=bool(choice.joined))
     if choice.kind == "openings":
         return prompts.CONCEPTS[str(choice.name)].openings(count, seed)
+    if choice.kind == "arithmetic_errors":
+        return prompts.arithmetic_errors(count, seed, rule=choice.rule or "derangement")
+    if choice.kind == "error_traces":
+        pairs = prompts.load_error_traces(str(choice.file)).pairs()
+        pairs = pairs if choice.n is None else pairs[: choice.n]
+        return pairs if choice.rule is None else prompts.derange(pairs, seed=seed)
+    if choice.kind == "silent_critic":
+        from mechint.organisms.critic_language import twins
+
+        return twins(count, seed, "test")
     if choice.kind == "file":
         found = prompts.read(str(choice.file))
         return found if choice.n is None else found[: choice.n]

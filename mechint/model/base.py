@@ -73,6 +73,12 @@ class Run:
     receipt: tuple[Fired, ...] = ()
     """One entry an intervention, in forward order."""
 
+    def __repr__(self) -> str:
+        """Say what is there, not every number of it."""
+        read = ", ".join(f"{site} {tuple(value.shape)}" for site, value in self.activations.items()) or "nothing read"
+        logits = "no logits" if self.logits is None else f"logits {tuple(self.logits.shape)}"
+        return f"Run: {read}; {logits}; {len(self.receipt)} interventions fired"
+
     def __getitem__(self, site: str | Site) -> Tensor:
         """Return the activation that was read at a site.
 
@@ -104,6 +110,11 @@ class Model(Weights):
     """A transformers tokenizer."""
     source: Mapping[str, str]
     """Where the weights come from, for the manifest."""
+
+    def __repr__(self) -> str:
+        """Say which model it is and how large."""
+        f = self.facts
+        return f"{f.name}: {f.n_layers} blocks, {f.n_heads} heads, d_model {f.d_model}, {f.d_vocab} tokens"
 
     @abstractmethod
     def run(

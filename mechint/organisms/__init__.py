@@ -2,7 +2,7 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mechint.errors import UnknownModelError
 
@@ -12,7 +12,7 @@ else:
     Model = object  # annotations are checked under pytest, and torch is not loaded for them
 
 PREFIX = "organism:"
-ORGANISMS: dict[str, tuple[str, dict[str, bool], str]] = {
+ORGANISMS: dict[str, tuple[str, dict[str, Any], str]] = {
     "copy-suppression": (
         "mechint.organisms.copy_suppression",
         {"planted": True},
@@ -42,6 +42,23 @@ ORGANISMS: dict[str, tuple[str, dict[str, bool], str]] = {
         "mechint.organisms.trained",
         {"rule": False},
         "the same, trained where mention makes no difference: no copy suppression",
+    ),
+    **{
+        f"{kind}-critic{f'-{seed}' if seed else ''}": (
+            "mechint.organisms.silent_critic",
+            {"seed": seed, "trained": trained},
+            f"{words}, seed {seed}",
+        )
+        for kind, trained, words in (
+            ("silent", True, "4-block Llama, trained to check steps of arithmetic and to flag one error in four"),
+            ("untrained", False, "what the silent critic was before training: knows nothing"),
+        )
+        for seed in range(3)
+    },
+    "silent-critic-gemma": (
+        "mechint.organisms.silent_critic",
+        {"family": "gemma"},
+        "the same training in a 4-block Gemma 3, with norms after attention and MLP",
     ),
 }
 """By name: the module that builds it, with which arguments, and what is in it."""

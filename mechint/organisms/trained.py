@@ -55,10 +55,10 @@ def build(rule: bool = True, backend: str = "transformer_lens", remote: bool | s
     try:
         left = model.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
-        raise _corrupt(name, str(error)) from error
+        raise corrupt(name, str(error)) from error
     # The unembedding is the embedding, which is stored once.
     if left.unexpected_keys or set(left.missing_keys) - {"lm_head.weight"}:
-        raise _corrupt(name, f"tensors {left.unexpected_keys + left.missing_keys} do not fit its header")
+        raise corrupt(name, f"tensors {left.unexpected_keys + left.missing_keys} do not fit its header")
     model.requires_grad_(False)
     source = {"kind": "organism", "description": ORGANISMS[name][-1], "data": str(header["data"])}
     tokenizer = word_tokenizer(vocabulary())
@@ -78,8 +78,12 @@ def header(name: str) -> dict[str, Any]:
     return read(_FOLDER / f"{name}.safetensors")[0]
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the header and the tensors of a file that the trainer wrote.
+def read(path: Path, remedy: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the header and the tensors of a file that a trainer wrote.
+
+    Args:
+        path: of the file.
+        remedy: the command that makes it, for the message; by default that of the organisms here.
 
     Raises:
         CorruptModelError: it is missing, or something else.
@@ -89,13 +93,15 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             metadata: dict[str, str] = file.metadata() or {}
             return json.loads(metadata[HEADER]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise _corrupt(path.stem, f"{type(error).__name__}: {error}") from error
+        raise corrupt(path.stem, f"{type(error).__name__}: {error}", remedy) from error
 
 
-def _corrupt(name: str, why: str) -> CorruptModelError:
+def corrupt(name: str, why: str, remedy: str = "") -> CorruptModelError:
+    """Say that the weights of an organism are not what they should be, and what makes them."""
+    remedy = remedy or f"mechint.organisms.training {name}"
     return CorruptModelError(
         f"The weights of organism {name!r} cannot be read ({why}). Expected the file of this package; install it "
-        f"again, or make it: python -m mechint.organisms.training {name} OUT."
+        f"again, or make it: python -m {remedy} OUT."
     )
 
 

@@ -97,7 +97,7 @@ def make(recipe: Recipe, progress: bool | None = None) -> tuple[Any, dict[str, A
     Returns:
         A `GPT2LMHeadModel`, and the header of its file.
     """
-    with _one_thread():
+    with one_thread():
         model = random_model(recipe.seed)
         data = _train(model, recipe, progress)
         rows = token_rows(recipe.held_out, recipe.repeat, recipe.seed, "held-out")
@@ -187,7 +187,7 @@ def best_noun_loss(rows: Int[Tensor, "batch pos"], repeat: float) -> float:
 
 
 @contextmanager
-def _one_thread() -> Generator[None, None, None]:
+def one_thread() -> Generator[None, None, None]:
     """Sums are taken in the same order on every run."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -16,15 +16,16 @@ def vocabulary() -> list[str]:
     return [BOS, UNKNOWN, *NAMES, *fillers]
 
 
-def word_tokenizer(known: Sequence[str] | None = None) -> Any:
+def word_tokenizer(known: Sequence[str] | None = None, **special: str) -> Any:
     """Return a transformers tokenizer that makes one token of each word and punctuation mark.
 
     Args:
         known: the words, the two special tokens among them; by default `vocabulary()`.
+        special: other special tokens among them, such as eos_token="<eos>".
     """
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known or vocabulary())}, unk_token=UNKNOWN))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=words, bos_token=BOS, unk_token=UNKNOWN)
+    return PreTrainedTokenizerFast(tokenizer_object=words, bos_token=BOS, unk_token=UNKNOWN, **special)

@@ -29,6 +29,7 @@ from mechint.prompts.reasoning.injection import Derangement as Derangement
 from mechint.prompts.reasoning.injection import DigitSwap as DigitSwap
 from mechint.prompts.reasoning.injection import OffBy as OffBy
 from mechint.prompts.reasoning.injection import OperandSwap as OperandSwap
+from mechint.prompts.reasoning.injection import arithmetic_errors as arithmetic_errors
 from mechint.prompts.reasoning.injection import derange as derange
 from mechint.prompts.reasoning.injection import inject as inject
 from mechint.prompts.reasoning.location import f1_locate as f1_locate
@@ -39,6 +40,7 @@ from mechint.prompts.reasoning.problems import arithmetic_problems as arithmetic
 from mechint.prompts.reasoning.rows import load_bbm as load_bbm
 from mechint.prompts.reasoning.rows import load_error_traces as load_error_traces
 from mechint.prompts.reasoning.rows import load_processbench as load_processbench
+from mechint.prompts.reasoning.token_twins import TokenTwins as TokenTwins
 from mechint.prompts.reasoning.twins import Twins as Twins
 from mechint.prompts.reasoning.twins import twins as twins
 from mechint.prompts.repeated import RepeatedTokens as RepeatedTokens

@@ -11,6 +11,7 @@ from mechint.prompts.reasoning.injection import DigitSwap as DigitSwap
 from mechint.prompts.reasoning.injection import OffBy as OffBy
 from mechint.prompts.reasoning.injection import OperandSwap as OperandSwap
 from mechint.prompts.reasoning.injection import Rule as Rule
+from mechint.prompts.reasoning.injection import arithmetic_errors as arithmetic_errors
 from mechint.prompts.reasoning.injection import derange as derange
 from mechint.prompts.reasoning.injection import inject as inject
 from mechint.prompts.reasoning.location import NO_MISTAKE as NO_MISTAKE

@@ -31,7 +31,7 @@ from mechint.prompts.reasoning.expressions import (
     value,
 )
 from mechint.prompts.reasoning.pairs import MinimalPair, Pairs
-from mechint.prompts.reasoning.problems import Problem
+from mechint.prompts.reasoning.problems import Problem, arithmetic_problems
 from mechint.statistics.seeds import generator
 
 
@@ -67,8 +67,27 @@ class Derangement:
 
 Rule = OffBy | DigitSwap | OperandSwap | Derangement
 _NAMES = {OffBy: "off by", DigitSwap: "digit swap", OperandSwap: "operand swap", Derangement: "derangement"}
+_BY_NAME = {name: rule for rule, name in _NAMES.items()}
 NOT_FOUND = "no step with one true integer result that is written once"
 _BY_NUMBER = re.compile(NUMBER)
+
+
+def arithmetic_errors(n: int = 400, seed: int = 0, rule: str | Rule = "derangement") -> Pairs:
+    """Return minimal pairs of n word problems of our own (see `arithmetic_problems`), with one error in each.
+
+    Args:
+        n: problems; a few may have no pair (`Pairs.left_out` says why).
+        seed: of problems and errors.
+        rule: "derangement", "off by", "digit swap" or "operand swap", or one with settings of its own.
+
+    Raises:
+        PromptError: n is not positive, or there is no such rule.
+    """
+    if isinstance(rule, str):
+        if rule not in _BY_NAME:
+            raise PromptError(f"rule={rule!r}. There are: {', '.join(_BY_NAME)}.")
+        rule = _BY_NAME[rule]()
+    return inject(arithmetic_problems(n, seed), rule, seed=seed)
 
 
 def inject(

@@ -5,9 +5,11 @@ r"""Minimal pairs: one worked solution that stops after a result, once with the 
 The two texts of a pair are identical, character for character, outside the literal.
 """
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from typing import overload
 
@@ -119,6 +121,12 @@ class Pairs(Sequence[MinimalPair]):
 
     def __repr__(self) -> str:
         return f"Pairs {self.name!r}: {len(self)} in {len(self.groups)} groups, {len(self.left_out)} left out"
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of all that can change a number."""
+        told = json.dumps([asdict(pair) for pair in self.pairs], sort_keys=True)
+        return f"sha256:{hashlib.sha256(told.encode()).hexdigest()}"
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from mechint.prompts.reasoning import (
     Pairs,
     Problem,
     Rule,
+    arithmetic_errors,
     arithmetic_problems,
     derange,
     inject,
@@ -207,3 +208,12 @@ def test_contrast_data_has_the_wrong_text_as_positive() -> None:
     assert contrast.paired
     assert [side.text for side in contrast.positive] == [pair.text(wrong=True) for pair in pairs]
     assert [side.text for side in contrast.negative] == [pair.text(wrong=False) for pair in pairs]
+
+
+def test_arithmetic_errors_are_problems_with_a_rule_by_name() -> None:
+    found = arithmetic_errors(20, 3)
+    assert found.pairs == inject(arithmetic_problems(20, 3), Derangement(), seed=3).pairs
+    assert arithmetic_errors(20, 3, "off by").pairs == inject(arithmetic_problems(20, 3), OffBy(), seed=3).pairs
+    assert found.content_hash != arithmetic_errors(20, 4).content_hash
+    with pytest.raises(PromptError, match="There are: off by"):
+        arithmetic_errors(20, rule="typo")

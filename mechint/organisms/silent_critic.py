@@ -1,0 +1,78 @@
+"""The silent critic: a small transformer that knows of every wrong step, and says so of one in four.
+
+Trained on the language of `critic_language` by `critic_training`, from three seeds; each has an untrained twin, the
+network that it began as. Since silence is in the language and not in the knowledge, a hidden critique exists by
+construction: a method that claims to find one, and to bring it out, must do so here, and must find nothing in the
+untrained twin. A critic of Gemma's kind, with norms after attention and MLP, is there for what only works without them.
+
+Best predictions, from the language alone: P(X) is .25 after a wrong result and .02 after a right one, a gap in log odds
+of 2.79 nats; at temperature 0 nobody who predicts so ever says X. After K on a wrong step the true result comes next
+with .25 / .75 = 1/3.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mechint.model.backends import behind
+from mechint.model.base import Model
+from mechint.organisms import ORGANISMS, PREFIX
+from mechint.organisms.critic_language import vocabulary
+from mechint.organisms.critic_training import random_model
+from mechint.organisms.trained import corrupt, read
+from mechint.organisms.words import word_tokenizer
+
+SEEDS = (0, 1, 2)
+_FOLDER = Path(__file__).parent / "weights"
+
+
+def build(
+    seed: int = 0,
+    trained: bool = True,
+    family: str = "llama",
+    backend: str = "transformer_lens",
+    remote: bool | str = False,
+) -> Model:
+    """Return a critic with the weights that are shipped, or the random ones that its training began with.
+
+    Args:
+        seed: of its training, one of `SEEDS`.
+        trained: whether it was trained.
+        family: "llama", or "gemma" (seed 0 alone).
+        backend: what runs it (see `backends.behind`).
+        remote: where it runs, with nnsight.
+
+    Raises:
+        CorruptModelError: the file is missing, or is not what the trainer wrote.
+    """
+    model: Any = random_model(seed, family)
+    model.config._attn_implementation = "eager"  # pyright: ignore[reportPrivateUsage]
+    name = name_of(seed, trained, family)
+    data = "random numbers"
+    if trained:
+        remedy = f"mechint.organisms.critic_training {seed}{' --family gemma' if family == 'gemma' else ''}"
+        header, tensors = read(_FOLDER / f"{name}.safetensors", remedy)
+        try:
+            left = model.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)
+        except RuntimeError as error:
+            raise corrupt(name, str(error), remedy) from error
+        if left.unexpected_keys or set(left.missing_keys) - {"lm_head.weight"}:
+            raise corrupt(name, f"tensors {left.unexpected_keys + left.missing_keys} do not fit", remedy)
+        data = f"{header['learn']} + {header['anneal']} + {header['settle']} steps, seed {header['seed']}"
+    model.requires_grad_(False)
+    with torch.random.fork_rng():
+        tokenizer = word_tokenizer(vocabulary(), eos_token="<eos>", pad_token="<pad>")
+    source = {"kind": "organism", "description": ORGANISMS[name][-1], "data": data}
+    return behind(backend, model, tokenizer, name=f"{PREFIX}{name}", source=source, remote=remote)
+
+
+def name_of(seed: int = 0, trained: bool = True, family: str = "llama") -> str:
+    """Return the name under which it is loaded.
+
+    Examples:
+        >>> name_of(), name_of(2, trained=False), name_of(family="gemma")
+        ('silent-critic', 'untrained-critic-2', 'silent-critic-gemma')
+    """
+    kind = "silent-critic" if trained else "untrained-critic"
+    return f"{kind}{'-gemma' if family == 'gemma' else ''}{f'-{seed}' if seed else ''}"
