@@ -124,7 +124,8 @@ def in_turns(n: int, run: Callable[[], Tensor], repeats: int) -> tuple[float, fl
     """
     command, ours, theirs = [sys.executable, "-m", "benchmarks.capture", str(n)], list[float](), list[float]()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as peer:
-        assert peer.stdin is not None and peer.stdout is not None
+        assert peer.stdin is not None
+        assert peer.stdout is not None
         try:
             for _ in range(repeats):
                 peer.stdin.write("again\n")

@@ -45,10 +45,13 @@ if TYPE_CHECKING:
     from mechint.probes.copy_suppression.ioi_repair import ioi_self_repair as ioi_self_repair
     from mechint.probes.copy_suppression.scan import copy_suppression as copy_suppression
     from mechint.probes.copy_suppression.study import copy_suppression_study as copy_suppression_study
+    from mechint.probes.critique.experiment import critique as critique
+    from mechint.probes.critique.vectors import critique_vector as critique_vector
     from mechint.probes.self_repair.on_text import self_repair_on_text as self_repair_on_text
     from mechint.results import Findings as Findings
     from mechint.sites import Site as Site
     from mechint.steering import metrics as metrics
+    from mechint.steering.bias import to_bias as to_bias
     from mechint.steering.evaluation import evaluate as evaluate
     from mechint.steering.export import to_easysteer as to_easysteer
     from mechint.steering.export import to_vllm_lens as to_vllm_lens
@@ -100,6 +103,8 @@ _HOMES: dict[str, str] = {
     "clamp": "mechint.steering.parts:clamp",
     "copy_suppression": "mechint.probes.copy_suppression.scan:copy_suppression",
     "copy_suppression_study": "mechint.probes.copy_suppression.study:copy_suppression_study",
+    "critique": "mechint.probes.critique.experiment:critique",
+    "critique_vector": "mechint.probes.critique.vectors:critique_vector",
     "cspa": "mechint.probes.copy_suppression.cspa_findings:cspa",
     "direct_effects": "mechint.effects.findings:direct_effects",
     "elicit": "mechint.vectors.estimators.gradient:elicit",
@@ -137,6 +142,7 @@ _HOMES: dict[str, str] = {
     "self_repair_on_text": "mechint.probes.self_repair.on_text:self_repair_on_text",
     "side_by_side": "mechint.steering.side_by_side:side_by_side",
     "stream": "mechint.steering.generation:stream",
+    "to_bias": "mechint.steering.bias:to_bias",
     "to_easysteer": "mechint.steering.export:to_easysteer",
     "to_vllm_lens": "mechint.steering.export:to_vllm_lens",
     "tokens": "mechint.positions:tokens",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import mechint
-from mechint.cli.printing import aligned, print_columns
+from mechint.cli.printing import aligned, planned, print_columns
 from mechint.errors import ConfigError, MechintError
 
 if TYPE_CHECKING:
@@ -265,8 +265,8 @@ def _run(config: "ExperimentConfig", out: Path | None, name: str, *, resume: boo
     typer.echo(f"Results: {folder}", err=True)
     outcome = runner.run(config, folder, resume=resume, dry_run=dry_run, argv=sys.argv, **_given.get())
     if dry_run:
-        for row in outcome.plan.to_dict(orient="records"):
-            typer.echo(f"{row['table']}: {row['units']} units, {row['measured']} measured already")
+        for line in planned(outcome.plan):
+            typer.echo(line)
         return
     _show(outcome)
 

@@ -15,6 +15,28 @@ def aligned(shown: Any) -> str:
     )
 
 
+def planned(plan: Any) -> list[str]:
+    """Return the lines of a dry run: units that are there and to do, or an estimate of what a run would cost."""
+    rows = plan.to_dict(orient="records")
+    if "seconds" not in plan:
+        return [f"{row['table']}: {row['units']} units, {row['measured']} measured already" for row in rows]
+    lines = [
+        f"{row['table']}: {row['units']} units, {row['rows']} rows, {row['tokens']:.3g} tokens, "
+        f"{row['bytes'] / 2**30:.3g} GiB, {row['flops']:.2g} FLOPs, {_hours(row['seconds'])}"
+        for row in rows
+    ]
+    total = f"Together: {plan['rows'].sum()} rows, {plan['tokens'].sum():.3g} tokens, {plan['flops'].sum():.2g} FLOPs"
+    return [
+        *lines,
+        f"{total}, {_hours(plan['seconds'].sum())}; at most {plan['bytes'].max() / 2**30:.3g} GiB at once.",
+        "An estimate from shape and machine in the settings, every text as long as it may be; no model was loaded.",
+    ]
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 3600 else f"{seconds / 3600:.3g} h"
+
+
 def print_columns(title: str, columns: Mapping[str, str]) -> None:
     """Print texts beside each other, each wrapped in its own column."""
     from rich import box

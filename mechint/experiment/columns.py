@@ -1,5 +1,7 @@
 """What each column of a table means, with its unit. `x_low` and `x_high` are the ends of a 95 % interval of `x`."""
 
+from mechint.experiment.columns_critique import CRITIQUE
+from mechint.experiment.columns_critique_pipeline import CRITIQUE_PIPELINE
 from mechint.experiment.columns_self_repair import SELF_REPAIR
 from mechint.experiment.columns_steering import STEERING
 from mechint.experiment.columns_study import STUDY
@@ -118,7 +120,7 @@ COLUMNS: dict[str, Meaning] = {
     "loss": ("nats", "Loss of the next token in the clean run."),
     "loss_change": ("nats", "Loss with the head ablated minus clean loss: above 0 the head helps."),
     "absolute_loss_change": ("nats", "The same regardless of sign, position by position."),
-    "kl": ("nats", "KL divergence from the clean prediction to the ablated one."),
+    "kl": ("nats", "KL divergence from the clean prediction to the ablated or steered one."),
     "effect": (
         "",
         "Of ablation: direct (the head's own term), indirect (what answers it), or both (the head ablated in a run). "
@@ -178,8 +180,10 @@ COLUMNS: dict[str, Meaning] = {
     "measure": ("", "The effect by which positions are sorted and that is averaged."),
     "bucket_ablated": ("nats", "Mean effect of the full ablation in the bucket."),
     "bucket_cspa": ("nats", "Mean effect of the rule in the bucket: 0 if all of the head's effect is kept."),
+    **CRITIQUE,
     **STUDY,
     **STEERING,
+    **CRITIQUE_PIPELINE,
     "criterion": ("", "Name of a criterion, fixed before looking."),
     "threshold": ("", "What the criterion asks; of a gate, what its signal is compared with."),
     "meaning": ("", "Why it is asked."),
@@ -222,6 +226,9 @@ TITLES: dict[str, str] = {
 """Headings that are more than the column's name."""
 
 LEADING: dict[str, tuple[str, ...]] = {
+    "critique_organism": ("id", "check", "threshold", "model", "measured", "met"),
+    "critique": ("read_at", "site", "auroc", "bar", "bar_name", "auroc_p", "found"),
+    "critique_pipeline": ("run", "subset", "n", "answer_right", "hidden", "corrected", "out_of_tokens"),
     "steering_evaluation": (
         "arm", "dose", "draws", "effect", "unit", "kl_p95", "perplexity_ratio", "repetition", "distinct_2",
     ),

@@ -57,6 +57,43 @@ GUIDES: dict[str, tuple[str, ...]] = {
         "same doses. Read the texts before you trust an effect.",
         "Intervals are 95 %, over clusters of prompts; for arms of many draws they are the middle 95 % of the draws.",
     ),
+    "critique": (
+        "Twins are two texts that are the same but for one number, which is true in one and wrong in the other. At R "
+        "that number has just been read; at S, behind it, both texts have the same words, so what tells them apart "
+        "there was carried by the model.",
+        "Reading and causing are two questions. A probe may read what the model makes no use of, or what is in the "
+        "text: so its AUROC on problems not learnt from stands beside baselines that know the text alone, beside "
+        "labels exchanged within problems, and beside surprisal, the model's own “that number was unlikely”.",
+        "Steering may push everything towards “wrong”. What counts is the difference of differences: what it changes "
+        "on rows with an error minus what it changes on rows without, against 50 random directions of that length, 20 "
+        "of the activations' covariance and 20 fitted to shuffled labels. Layer and dose were chosen on other "
+        "problems (table candidates), with the damage to clean text held at 0.1 nats.",
+        "Only measures marked as tested can carry a claim. “No effect beyond random” is a result: others found probes "
+        "of errors that steer nothing (arXiv 2605.09502, 2605.05715), and steering that is a bias on labels "
+        "(2608.29431).",
+        "Brackets hold 95 % intervals over problems; for arms of many draws, the middle 95 % of the draws.",
+    ),
+    "critique_organism": (
+        "A silent critic is a small model trained to know of every wrong step of simple arithmetic, and to say so (X) "
+        "of one in four; of the others it says K. So there is a hidden critique, and the truth about it is known: here "
+        "the method is on trial, not the model.",
+        "Bars were fixed before any steering was looked at. One that is not met is a finding about the method or about "
+        "the bar, and is reported as it is. The same is done to a model that was never trained, where everything has "
+        "to come to nothing.",
+        "Probes and vectors are fitted on some arithmetic facts, the block is chosen on others, and all numbers are of "
+        "others again. Intervals are 95 %, over facts.",
+    ),
+    "critique_pipeline": (
+        "A solution that stops at an error is put into the model's thinking, and the model goes on. Hidden critique: "
+        "the thinking stays wrong, and the final answer is right. The critique vector is the mean of activations on "
+        "the final answers of such texts minus that of their originals.",
+        "The two sides are different texts. With matched beginnings they share everything up to the error; with the "
+        "published prompts not even the question is worded alike. So a probe stands beside what length and words of "
+        "the answers tell by themselves.",
+        "Steering is read as a difference: the change of right answers after an error minus the change without one, "
+        "beside random directions of the same length at the same block.",
+        "The layer is chosen on problems of their own; steering, detection and scaling are on others.",
+    ),
     "steering_receipt": (
         "A receipt lists every token whose activation a plan rewrote: by which part, at which site, with which dose, "
         "and how far, as the length of the change over the length of what was there (|Δ| / |h|).",

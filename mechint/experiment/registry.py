@@ -1,6 +1,6 @@
 """Which analyses an experiment file can name: a plain dictionary. Nothing heavy is imported until one is used."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ class AnalysisKind:
     """Returns the frozen dataclass of its settings; its field names and types are what a file may hold."""
     build: Callable[[Any, Any, Any, int], Analysis]
     """Makes the analysis from model, prompts, settings and seed."""
+    size: Callable[[Any], Sequence[Mapping[str, Any]] | None] | None = None
+    """Estimates from the settings alone what a run would cost, a row a table; None where they do not tell."""
 
 
 def _copy_suppression_settings() -> type:
@@ -89,6 +91,48 @@ def _steering(model: Any, prompts: Any, settings: Any, seed: int) -> Analysis:
     return SteeringExperiment(model, prompts, settings, seed)
 
 
+def _critique_pipeline_settings() -> type:
+    from mechint.probes.critique_pipeline.settings import PipelineSettings
+
+    return PipelineSettings
+
+
+def _critique_pipeline(model: Any, prompts: Any, settings: Any, seed: int) -> Analysis:
+    from mechint.probes.critique_pipeline.experiment import CritiquePipeline
+
+    return CritiquePipeline(model, prompts, settings, seed)
+
+
+def _critique_pipeline_size(settings: Any) -> Sequence[Mapping[str, Any]] | None:
+    from mechint.probes.critique_pipeline.size import pipeline_size
+
+    return pipeline_size(settings)
+
+
+def _critique_organism_settings() -> type:
+    from mechint.probes.critique.organism_settings import OrganismSettings
+
+    return OrganismSettings
+
+
+def _critique_organism(model: Any, prompts: Any, settings: Any, seed: int) -> Analysis:
+    from mechint.probes.critique.organism import CritiqueOnOrganisms
+
+    return CritiqueOnOrganisms(model, prompts, settings, seed)
+
+
+def _critique_settings() -> type:
+    from mechint.probes.critique.settings import CritiqueExperimentSettings
+
+    return CritiqueExperimentSettings
+
+
+def _critique(model: Any, prompts: Any, settings: Any, seed: int) -> Analysis:
+    from mechint.probes.critique.experiment import CritiqueExperiment
+
+    return CritiqueExperiment(model, prompts, settings, seed)
+
+
 ANALYSES: dict[str, AnalysisKind] = {
     "copy_suppression": AnalysisKind(_copy_suppression_settings, _copy_suppression),
     "copy_suppression_study": AnalysisKind(_study_settings, _study),
@@ -96,5 +140,8 @@ ANALYSES: dict[str, AnalysisKind] = {
     "calibration": AnalysisKind(_calibration_settings, _calibration),
     "self_repair_on_text": AnalysisKind(_text_repair_settings, _text_repair),
     "steering": AnalysisKind(_steering_settings, _steering),
+    "critique": AnalysisKind(_critique_settings, _critique),
+    "critique_organism": AnalysisKind(_critique_organism_settings, _critique_organism),
+    "critique_pipeline": AnalysisKind(_critique_pipeline_settings, _critique_pipeline, _critique_pipeline_size),
 }
 """By name, as in `analysis = "copy_suppression"`."""

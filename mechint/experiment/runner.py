@@ -21,6 +21,7 @@ from mechint.experiment.parts import RECEIPT, Parts
 from mechint.experiment.prepare import LoadModel, MakePrompts, prepare
 from mechint.experiment.registry import ANALYSES, AnalysisKind
 from mechint.experiment.session import begin, check_same_experiment, look_at, only_one, recorded
+from mechint.experiment.size import estimated
 from mechint.results import Analysis, Findings, Unit, join_parts
 
 
@@ -33,7 +34,8 @@ class Outcome:
     """None after a dry run."""
     manifest: Manifest
     plan: pd.DataFrame
-    """A row for each raw table: its units, and how many were there already; a closer look may add units later."""
+    """A row for each raw table: its units, and how many were there already; a closer look may add units later. Of a dry
+    run without the model: what it would cost instead (`size`)."""
 
 
 def run(
@@ -68,6 +70,8 @@ def run(
     """
     folder = Path(out)
     before = look_at(folder, resume)
+    if dry_run and (size := estimated(config, analyses)) is not None:
+        return Outcome(folder, None, {}, size)
     ready = prepare(config, analyses=analyses, load_model=load_model, make_prompts=make_prompts)
     fingerprint = dict(getattr(ready.model, "fingerprint", {}))
     parts = Parts(folder / "parts", ready.config.uid(), fingerprint, str(ready.prompts.content_hash))

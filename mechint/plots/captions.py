@@ -183,6 +183,39 @@ CAPTIONS: dict[str, dict[str, str]] = {
         ),
         "texts": "Samples to read: the concept should become clearer from dose to dose before the language breaks.",
     },
+    "critique_organism": {
+        "curve": (
+            "A silent critic flags one error in four, and none at temperature 0. More of the vector brings out what it "
+            "knows, until right steps are flagged too: so H, which counts both, has its best dose inside. The "
+            "untrained model does not move."
+        ),
+        "reading": (
+            "At the result the two rows differ in the digit just read; at the stub they do not, so what can be read "
+            "there was carried by the model, and the embedding is at exactly 0.5."
+        ),
+        "against_chance": (
+            "The vector has to lie outside what directions that mean nothing do at the same length; of an untrained "
+            "model it must not."
+        ),
+    },
+    "critique_pipeline": {
+        "outcomes": (
+            "Hidden critique is a right answer after a wrong thinking (orange). Beside it, the same solutions without "
+            "the error and the problems alone: how often that happens anyway."
+        ),
+        "layers": (
+            "A probe near 1 says little where length or words of the answers reach the same: the two sides are "
+            "different texts. The steered block was chosen by the orange curve, on problems used for nothing else."
+        ),
+        "steering": (
+            "Critique would raise the line after an error and leave the other one alone; where both fall or rise, or "
+            "random directions do the same, it is a push."
+        ),
+        "detection": (
+            "Where lines rise while crosses fall, the model has not learnt to find mistakes: it claims them more often."
+        ),
+        "scaling": "At equal thinking, a dose that helps lies above dose 0.",
+    },
     "steering_vector_report": {
         "auroc": (
             "At 1 the direction tells every pair of held-out texts apart. Where the grey ring is as high, the words of "

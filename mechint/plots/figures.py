@@ -11,6 +11,9 @@ import plotly.graph_objects as go
 from mechint.errors import OutputError
 from mechint.plots import (
     figures_attention,
+    figures_critique,
+    figures_critique_organism,
+    figures_critique_pipeline,
     figures_cspa,
     figures_effects,
     figures_evidence,
@@ -94,6 +97,24 @@ FIGURES: dict[str, dict[str, Draw]] = {
         "dose_response": figures_steering_evaluation.dose_response,
         "against_chance": figures_steering_evaluation.against_chance,
         "texts": figures_steering_evaluation.texts,
+    },
+    "critique": {
+        "reading": figures_critique.reading,
+        "baselines": figures_critique.baselines,
+        "dose_response": figures_critique.dose_response,
+        "angles": figures_critique.angles,
+    },
+    "critique_organism": {
+        "curve": figures_critique_organism.curve,
+        "reading": figures_critique_organism.reading,
+        "against_chance": figures_critique_organism.against_chance,
+    },
+    "critique_pipeline": {
+        "outcomes": figures_critique_pipeline.outcomes,
+        "layers": figures_critique_pipeline.layers,
+        "steering": figures_critique_pipeline.steering,
+        "detection": figures_critique_pipeline.detection,
+        "scaling": figures_critique_pipeline.scaling,
     },
     "steering_vector_report": {"auroc": figures_vectors.auroc, "tokens": figures_vectors.tokens},
 }

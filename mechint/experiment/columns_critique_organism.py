@@ -1,0 +1,25 @@
+"""What the columns of the check on organisms mean, with their units; see `columns`."""
+
+CRITIQUE_ORGANISM: dict[str, tuple[str, str]] = {
+    "model": ("", "Which model."),
+    "id": ("", "Of the prompt or pair; of bars, the name of the check."),
+    "place": ("", "result: where the result has been read; stub_last: at the ; of K ; behind it."),
+    "step_accuracy": ("share, 0 to 1", "Results that are computed right."),
+    "correction_accuracy": ("share, 0 to 1", "Wrong results that are put right after X."),
+    "D": ("probability", "P(X) after a wrong result, of X and K alone."),
+    "F": ("probability", "P(X) after a right result, of X and K alone."),
+    "H": ("0 to 1", "2 D (1 - F) / (D + 1 - F): errors flagged, right steps not."),
+    "gain": ("0 to 1", "H less H without steering."),
+    "greedy_D": ("share, 0 to 1", "Wrong results after which X is likelier than K."),
+    "greedy_F": ("share, 0 to 1", "Right results after which X is likelier than K."),
+    "margin_wrong": ("nats", "Mean log odds of X after a wrong result."),
+    "margin_true": ("nats", "Mean log odds of X after a right result."),
+    "stub_effect": ("probability", "How much -1 v_S lowers the next step's going on from the true result."),
+    "part": ("", "What was added: the vector, or the vector without a direction; of self-repair, who repairs."),
+    "shift": ("nats", "Change of the log odds of X on wrong rows."),
+    "length": ("ratio", "Length of what is left over that of the vector."),
+    "steering": ("", "What was done at every token."),
+    "next_true": ("probability", "After K on a wrong step: the next step goes on from the true result."),
+    "right_after_error": ("share, 0 to 1", "Solutions with an error that end in the right answer, temperature 1."),
+    "right_after_true": ("share, 0 to 1", "The same of solutions without an error."),
+}
