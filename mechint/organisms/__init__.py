@@ -55,11 +55,6 @@ ORGANISMS: dict[str, tuple[str, dict[str, Any], str]] = {
         )
         for seed in range(3)
     },
-    "silent-critic-gemma": (
-        "mechint.organisms.silent_critic",
-        {"family": "gemma"},
-        "the same training in a 4-block Gemma 3, with norms after attention and MLP",
-    ),
 }
 """By name: the module that builds it, with which arguments, and what is in it."""
 

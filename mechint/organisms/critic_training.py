@@ -114,7 +114,7 @@ def make(recipe: CriticRecipe, family: str = "llama", progress: bool | None = No
 
     Args:
         recipe: what decides what comes out.
-        family: "llama", or "gemma" for the twin whose blocks have norms after attention and MLP.
+        family: "llama", or "gemma": blocks with norms after attention and MLP, which are not shipped.
         progress: show a progress bar on standard error; by default only in a terminal.
 
     Returns:

@@ -3,7 +3,7 @@
 Trained on the language of `critic_language` by `critic_training`, from three seeds; each has an untrained twin, the
 network that it began as. Since silence is in the language and not in the knowledge, a hidden critique exists by
 construction: a method that claims to find one, and to bring it out, must do so here, and must find nothing in the
-untrained twin. A critic of Gemma's kind, with norms after attention and MLP, is there for what only works without them.
+untrained twin.
 
 Best predictions, from the language alone: P(X) is .25 after a wrong result and .02 after a right one, a gap in log odds
 of 2.79 nats; at temperature 0 nobody who predicts so ever says X. After K on a wrong step the true result comes next
@@ -30,7 +30,6 @@ _FOLDER = Path(__file__).parent / "weights"
 def build(
     seed: int = 0,
     trained: bool = True,
-    family: str = "llama",
     backend: str = "transformer_lens",
     remote: bool | str = False,
 ) -> Model:
@@ -39,19 +38,18 @@ def build(
     Args:
         seed: of its training, one of `SEEDS`.
         trained: whether it was trained.
-        family: "llama", or "gemma" (seed 0 alone).
         backend: what runs it (see `backends.behind`).
         remote: where it runs, with nnsight.
 
     Raises:
         CorruptModelError: the file is missing, or is not what the trainer wrote.
     """
-    model: Any = random_model(seed, family)
+    model: Any = random_model(seed)
     model.config._attn_implementation = "eager"  # pyright: ignore[reportPrivateUsage]
-    name = name_of(seed, trained, family)
+    name = name_of(seed, trained)
     data = "random numbers"
     if trained:
-        remedy = f"mechint.organisms.critic_training {seed}{' --family gemma' if family == 'gemma' else ''}"
+        remedy = f"mechint.organisms.critic_training {seed}"
         header, tensors = read(_FOLDER / f"{name}.safetensors", remedy)
         try:
             left = model.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)
@@ -67,12 +65,12 @@ def build(
     return behind(backend, model, tokenizer, name=f"{PREFIX}{name}", source=source, remote=remote)
 
 
-def name_of(seed: int = 0, trained: bool = True, family: str = "llama") -> str:
+def name_of(seed: int = 0, trained: bool = True) -> str:
     """Return the name under which it is loaded.
 
     Examples:
-        >>> name_of(), name_of(2, trained=False), name_of(family="gemma")
-        ('silent-critic', 'untrained-critic-2', 'silent-critic-gemma')
+        >>> name_of(), name_of(2, trained=False)
+        ('silent-critic', 'untrained-critic-2')
     """
     kind = "silent-critic" if trained else "untrained-critic"
-    return f"{kind}{'-gemma' if family == 'gemma' else ''}{f'-{seed}' if seed else ''}"
+    return f"{kind}-{seed}" if seed else kind

@@ -183,6 +183,18 @@ CAPTIONS: dict[str, dict[str, str]] = {
         ),
         "texts": "Samples to read: the concept should become clearer from dose to dose before the language breaks.",
     },
+    "critique": {
+        "reading": (
+            "At the result the two texts differ in the number just read; at the stub they do not, so what is read "
+            "there was carried. A curve says something only where it lies above the best baseline (dashed)."
+        ),
+        "baselines": "What the text tells by itself, and surprisal: the model's own “that number was unlikely”.",
+        "dose_response": (
+            "The difference has to leave the band of directions that mean nothing; where both sides move together it "
+            "is a push, not critique."
+        ),
+        "angles": "Near 0, two ways of estimating the direction have found different things.",
+    },
     "critique_organism": {
         "curve": (
             "A silent critic flags one error in four, and none at temperature 0. More of the vector brings out what it "

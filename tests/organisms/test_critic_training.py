@@ -66,18 +66,23 @@ def test_a_seed_gives_the_same_weights_bit_for_bit_and_another_gives_others() ->
     assert torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma"])
-def test_what_is_written_is_what_is_loaded(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, header = make(replace(SHORT, learn=2, anneal=1, settle=1), family, progress=False)
-    name = silent_critic.name_of(family=family)
+def test_both_families_learn_the_same_lessons() -> None:
+    _, header = make(replace(SHORT, learn=1, anneal=1, settle=1), "gemma", progress=False)
+    assert header["family"] == "gemma"
+    assert header["config"]["vocab_size"] == len(vocabulary())
+
+
+def test_what_is_written_is_what_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, header = make(replace(SHORT, learn=2, anneal=1, settle=1), progress=False)
+    name = silent_critic.name_of()
     save(model, header, tmp_path / f"{name}.safetensors")
     monkeypatch.setattr(silent_critic, "_FOLDER", tmp_path)
 
-    loaded = silent_critic.build(family=family)
+    loaded = silent_critic.build()
 
     assert read(tmp_path / f"{name}.safetensors")[0] == header
     rows = [loaded.tokenize("9 + 4 ? 9 + 4 = 3 K ;")]
-    plain = random_model(0, family)
+    plain = random_model(0)
     plain.load_state_dict({key: value.half().float() for key, value in model.state_dict().items()})
     with torch.no_grad():
         expected = plain(torch.tensor(rows)).logits
