@@ -39,6 +39,7 @@ SETTINGS = CritiqueExperimentSettings(
     select_pairs=2,
     clean_texts=4,
     clean_positions=4,
+    clean_length=16,
     shuffles=20,
     resamples=200,
     candidates=(0.02, 0.05),
@@ -47,7 +48,8 @@ SETTINGS = CritiqueExperimentSettings(
 
 @functools.cache
 def pairs() -> Pairs:
-    return arithmetic_errors(80, 0)
+    """Worked arithmetic with short questions, since every letter is a token."""
+    return Pairs("short", tuple(replace(p, question="How many are there?") for p in arithmetic_errors(80, 0)))
 
 
 def experiment(given: Pairs | None = None, **changes: Any) -> CritiqueExperiment:
@@ -152,11 +154,20 @@ CONFIG = parse_config(
         "analysis": "critique",
         "model": "m",
         "prompts": {"kind": "arithmetic_errors", "n": 80},
-        "settings": {"measures": ["recompute"], "layers": [1, 2], "steered": [1], "candidates": [0.02], "test_pairs": 2,
-                     "select_pairs": 2, "clean_texts": 2, "clean_positions": 2, "shuffles": 1, "resamples": 100},
+        "settings": {
+            "measures": ["answer"],
+            "tested": ["answer"],
+            "layers": [1, 2],
+            "steered": [1],
+            "candidates": [0.02],
+            "clean_length": 16,
+            "resamples": 100,
+            "shuffles": 1,
+            **dict.fromkeys(("test_pairs", "select_pairs", "clean_texts", "clean_positions"), 2),
+        },
     },
     origin="test",
-)  # fmt: skip
+)
 
 
 def doors(stop_after: int | None = None) -> dict[str, Any]:
@@ -225,7 +236,7 @@ def test_the_largest_dose_that_does_little_damage_both_ways_is_taken(monkeypatch
     monkeypatch.setattr(choosing, "_rise", lambda model, vector, dose, clean: -dose)
     select = divide(pairs(), model().tokenizer).select
     vector, metric = critique_vector(model(), pairs()[:30], layers=(1,)), TokenMargin((5,), (6,))
-    clean = NeutralTexts(model(), questions(select, 4), length=32, positions=4)
+    clean = NeutralTexts(model(), questions(select, 4), length=16, positions=4)
     taken, refused = (
         candidate(model(), vector, select[:2].tokens, metric, doses, clean).iloc[0]
         for doses in ((0.05, 0.1, 0.2), (0.2, 0.4))
