@@ -86,7 +86,7 @@ def reading(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
                 line={"color": colour, "width": 1, "dash": "dot"}, hoverinfo="skip", row=1, col=column,
             )  # fmt: skip
         figure.update_xaxes(title_text="Output of block", type="category", row=1, col=column)
-    figure.update_yaxes(title_text="AUROC (0.5: chance)", range=[0.4, 1.03], row=1, col=1)
+    figure.update_yaxes(title_text="AUROC (0.5: chance)", range=[0.3, 1.03], row=1, col=1)
     figure.update_layout(showlegend=True, legend={"y": 1.1})
     return figure
 

@@ -53,7 +53,7 @@ def outcome(sides: Mapping[str, dict[str, Any]], tested: list[dict[str, Any]], c
     if left["difference"] or not _clear(difference):
         return f"No effect beyond random (not told from {' and '.join(left['difference']) or 'nothing at all'})"
     if difference["effect"] < 0:
-        return "The contrary: rows with an error are moved down, beyond every null"
+        return "The contrary: rows without an error are moved more than rows with one, beyond every null"
     names = ", ".join(f"'{name}'" for name in missing)
     return f"No claim: the difference is beyond every null, but {names} is not met"
 

@@ -139,7 +139,7 @@ def concluded(wrong: float, true: float, loss: float | None = 0.0, **settings: A
         (2.0, 2.0, "A bias toward saying wrong, not better discrimination"),
         (2.0, 1.9, "A bias toward saying wrong"),  # an interval above 0, but little beside what both sides move
         (-2.0, -2.0, "A bias against saying wrong"),
-        (-2.0, 0.1, "The contrary: rows with an error are moved down"),
+        (-2.0, 0.1, "The contrary: rows without an error are moved more"),
         (0.0, 0.0, "No effect beyond random (not told from random)"),
     ],
 )
