@@ -198,8 +198,8 @@ CAPTIONS: dict[str, dict[str, str]] = {
     "critique_organism": {
         "curve": (
             "A silent critic flags one error in four, and none at temperature 0. A vector that brings out more of what "
-            "it knows lifts the line of errors and leaves that of right steps alone. One that only makes right steps look "
-            "wrong lifts theirs, up to the other line and no further. An untrained model does not move."
+            "it knows lifts the line of errors and leaves that of right steps alone. One that only makes right steps "
+            "look wrong lifts theirs, up to the other line and no further. An untrained model does not move."
         ),
         "reading": (
             "At the result the two rows differ in the digit just read; at the stub they do not, so what can be read "
