@@ -12,6 +12,12 @@ from mechint import prompts
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 REPLACED = {
+    'gemma = mi.load("gemma3-270m")': "gemma = letters.model()",
+    "mi.prompts.arithmetic_errors(300, 0)": "mi.prompts.arithmetic_errors(60, 0)",
+    "test_pairs=12, select_pairs=8": 'measures=("recompute",), layers=(1, 2), steered=(1,), candidates=(0.01,), '
+    "test_pairs=2, select_pairs=2, clean_texts=2, clean_positions=2, shuffles=1, resamples=100",
+    "extract=256, select=64, answers=32": "extract=96, select=16, random=3, random_covariance=1, shuffled_labels=3, "
+    "answers=4",
     '"gemma3-270m"': '"organism:trained-copy-suppression"',
     "mi.prompts.ioi(n=32, seed=0, tokenizer=model.tokenizer)": "trained.prompts(n=24, seed=3)",
     "mi.prompts.ioi(n=24, seed=0, tokenizer=model.tokenizer)": "trained.prompts(n=24, seed=3)",
@@ -25,7 +31,8 @@ REPLACED = {
     "max_new_tokens=24": "max_new_tokens=4",
     "fitted_on=train": "fitted_on=train, damage=False, texts=0",
     '"random": 30, "random_covariance": 20, "shuffled_labels": 20': '"random": 5, "random_covariance": 5',
-    "import mechint as mi": "import mechint as mi\nfrom mechint.organisms import trained\nfrom tests import fruit",
+    "import mechint as mi": "import mechint as mi\nfrom mechint.organisms import trained\nfrom tests import fruit\n"
+    "from tests.probes.critique import letters",
     "length=64": "length=32",
 }
 """The real model and its texts, and what stands for them in tests."""
