@@ -47,8 +47,7 @@ class BridgeWeights(Model):
     def output_bias(self, columns: Int[Tensor, "*batch"] | slice) -> Float[Tensor, "*batch"]:
         """Return the bias of the unembedding at vocabulary entries."""
         if self._head.bias is None:
-            shape = range(self.facts.d_vocab)[columns] if isinstance(columns, slice) else columns
-            return self._head.weight.new_zeros(len(shape) if isinstance(shape, range) else shape.shape)
+            return self._head.weight.new_zeros(1).expand(self.facts.d_vocab)[columns]  # one number, seen d_vocab times
         return self._head.bias.detach()[columns] * self._logit_scale
 
     def output_weights(self, layer: int) -> tuple[Float[Tensor, "head d_head d_model"], Float[Tensor, " d_model"]]:

@@ -12,9 +12,11 @@ perfectly knows of every error, and says so of one in four. Facts (a, sign, b) a
 fitted on some is judged on others.
 """
 
+import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -38,6 +40,12 @@ _SYMBOLS = ("?", "=", "+", "-", ";", OK_WORD, ERROR_WORD, "|", "A")
 def vocabulary() -> list[str]:
     """Return every word; the special tokens come first."""
     return [_PAD, BOS, _EOS, UNKNOWN, *_SYMBOLS, *map(str, range(MODULUS))]
+
+
+@functools.cache
+def word_ids() -> Mapping[str, int]:
+    """Return the token of every word."""
+    return MappingProxyType({word: at for at, word in enumerate(vocabulary())})
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,19 @@ def result(a: int, sign: str, b: int) -> int:
         (3, 5)
     """
     return (a + b if sign == "+" else a - b) % MODULUS
+
+
+def answer(problem: Sequence[str]) -> str:
+    """Return the answer of a problem, the words up to its question mark.
+
+    Examples:
+        >>> answer("9 + 4 + 7 ?".split())
+        '0'
+    """
+    now = int(problem[0])
+    for sign, b in zip(problem[1:-1:2], problem[2:-1:2], strict=True):
+        now = result(now, sign, int(b))
+    return str(now)
 
 
 def part_of(a: int, sign: str, b: int) -> str:
@@ -129,7 +150,7 @@ def twins(
         PromptError: n is not positive.
     """
     check_number(n)
-    names = {word: at for at, word in enumerate(vocabulary())}
+    names = word_ids()
     fields: list[tuple[object, ...]] = []
     for index in range(n):
         rng = generator(seed, "silent-critic", part, index)

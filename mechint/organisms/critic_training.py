@@ -37,6 +37,7 @@ from mechint.organisms.critic_language import (
     Habits,
     document,
     vocabulary,
+    word_ids,
 )
 from mechint.organisms.trained import HEADER
 from mechint.organisms.training import one_thread
@@ -155,7 +156,7 @@ def _schedule(recipe: CriticRecipe, step: int) -> float:
 
 def padded(written: Sequence[Document]) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
     """Return the tokens of documents, and what is to be predicted (-100: nothing)."""
-    names = {word: at for at, word in enumerate(vocabulary())}
+    names = word_ids()
     longest = max(len(one.words) for one in written)
     tokens = torch.zeros(len(written), longest, dtype=torch.long)
     wanted = torch.full((len(written), longest), _IGNORED)

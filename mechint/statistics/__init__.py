@@ -14,6 +14,7 @@ from mechint.statistics.estimate import Estimate as Estimate
 from mechint.statistics.estimate import estimate_mean as estimate_mean
 from mechint.statistics.estimate import wilson as wilson
 from mechint.statistics.permutation import Alternative as Alternative
+from mechint.statistics.permutation import draws_p as draws_p
 from mechint.statistics.permutation import label_permutation_test as label_permutation_test
 from mechint.statistics.permutation import max_sign_flip_test as max_sign_flip_test
 from mechint.statistics.permutation import sign_flip_test as sign_flip_test

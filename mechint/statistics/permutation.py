@@ -123,6 +123,16 @@ def label_permutation_test(
     return float(test.pvalue)
 
 
+def draws_p(value: float, draws: Float[np.ndarray, " resample"]) -> float:
+    """Return p of a value among draws of a null: (1 + draws at least as large) / (1 + draws).
+
+    Examples:
+        >>> draws_p(3.0, np.array([1.0, 2.0, 4.0]))
+        0.5
+    """
+    return (1 + int((draws >= value).sum())) / (1 + len(draws))
+
+
 def _difference_of_means(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray | np.floating:
     return a.mean(axis=axis) - b.mean(axis=axis)
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from mechint.statistics import bootstrap_mean
+from mechint.statistics import bootstrap_mean, draws_p
 from mechint.steering.arms import NULLS
 from mechint.steering.metrics import Metric
 
@@ -81,7 +81,7 @@ def tests(effects: pd.DataFrame, dose: float, clusters: Mapping[str, str], seed:
             "mean_high": ends[1],
         }
         about |= {"effect": value, "effect_low": low, "effect_high": high}
-        rows.append({**about, "p": (1 + int((means >= value).sum())) / (len(means) + 1)})
+        rows.append({**about, "p": draws_p(value, means)})
     columns = ["null", "dose", "draws", "mean", "mean_low", "mean_high", "effect", "effect_low", "effect_high", "p"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -25,7 +25,7 @@ from mechint.model.base import Model
 from mechint.positions import Positions, everywhere
 from mechint.probes.critique import causal_summary as summary
 from mechint.probes.critique.causal_verdict import verdict
-from mechint.probes.critique.measures import Metric, SideMetric, on_side
+from mechint.probes.critique.measures import Metric, SideMetric, both_sides
 from mechint.prompts.reasoning import TokenTwins
 from mechint.results import Findings, Unit
 from mechint.sites import Site
@@ -177,10 +177,7 @@ class CritiqueEvaluation:
         rows: list[pd.DataFrame] = []
         for dose in map(float, unit.inputs["doses"]):
             with nullcontext() if vector is None else self._model.apply(self.plan(vector, mode, dose)):
-                sides = {
-                    name: on_side(self._metric, self._model, self._twins, wrong=name == "wrong")
-                    for name in ("wrong", "true")
-                }
+                sides = both_sides(self._metric, self._model, self._twins)
             about = {"arm": arm, "draw": draw, "mode": mode, "dose": dose, "id": self._twins.ids}
             rows.append(pd.DataFrame({**about, **sides}))
         return pd.concat(rows, ignore_index=True)

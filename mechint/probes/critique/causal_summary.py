@@ -23,7 +23,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from mechint.probes.criterion import Criterion, criteria_table
-from mechint.statistics import bootstrap_mean, holm
+from mechint.statistics import bootstrap_mean, draws_p, holm
 from mechint.statistics.signal_detection import signal_change, signal_detection
 from mechint.steering.arms import NULLS
 
@@ -116,11 +116,10 @@ def tests(effects: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
             if len(means) == 0:
                 continue
             for at, side in enumerate(SIDES[:2]):
-                reached = int((np.abs(means[:, at]) >= abs(own[at])).sum())
                 low, high = np.quantile(means[:, at], [0.025, 0.975])
                 about = {"mode": cell.mode, "dose": cell.dose, "null": null, "side": side, "draws": len(means)}
                 drawn = {"mean": means[:, at].mean(), "mean_low": low, "mean_high": high, "effect": own[at]}
-                rows.append({**about, **drawn, "p": (1 + reached) / (1 + len(means))})
+                rows.append({**about, **drawn, "p": draws_p(abs(own[at]), np.abs(means[:, at]))})
     for null in NULLS:
         for side in SIDES[:2]:
             beside = [row for row in rows if (row["null"], row["side"]) == (null, side)]

@@ -15,7 +15,7 @@ from mechint.errors import ConfigError, PromptError
 from mechint.model.base import Model
 from mechint.positions import Positions, everywhere
 from mechint.probes.critique.causal import UNITS, scaled
-from mechint.probes.critique.measures import Metric, on_side
+from mechint.probes.critique.measures import Metric, both_sides
 from mechint.prompts.reasoning import TokenTwins
 from mechint.sites import Site
 from mechint.statistics import bootstrap_mean
@@ -79,7 +79,7 @@ def layer_effects(
         ends: list[np.ndarray] = []
         for sign in (1, -1):
             with model.apply(add(added.at(site), sign * dose, unit="raw", where=where)):
-                ends.append(np.stack([on_side(metric, model, select, wrong=wrong) for wrong in (True, False)], axis=1))
+                ends.append(np.stack(list(both_sides(metric, model, select).values()), axis=1))
         moved = ends[0] - ends[1]
         sides = np.column_stack([moved, moved[:, 0] - moved[:, 1]])
         effects = zip(_SIDES, *bootstrap_mean(sides, select.groups, seed=seed), strict=True)

@@ -112,7 +112,7 @@ class TokenMargin:
         """
         wanted, n = torch.tensor([*self.positive, *self.negative]), len(self.positive)
         found = np.empty(len(rows))
-        for part in _by_length([len(row) for row in rows]):
+        for part in by_length([len(row) for row in rows]):
             logits = model.run([rows[i] for i in part], logits=Logits(columns=wanted)).logits
             assert logits is not None
             odds = logits[:, 0, :n].double().logsumexp(-1) - logits[:, 0, n:].double().logsumexp(-1)
@@ -153,6 +153,11 @@ def on_side(metric: Metric, model: Model, twins: TokenTwins, *, wrong: bool) -> 
     if isinstance(metric, SideMetric):
         return metric.side(model, twins, wrong=wrong)
     return metric(model, twins.side(wrong=wrong))
+
+
+def both_sides(metric: Metric, model: Model, twins: TokenTwins) -> dict[str, Float[np.ndarray, " prompt"]]:
+    """Measure both sides of every pair: "wrong" and "true"."""
+    return {side: on_side(metric, model, twins, wrong=side == "wrong") for side in ("wrong", "true")}
 
 
 def sequence_log_prob(model: Model, rows: Sequence[Row], continuations: Sequence[Row]) -> Float[np.ndarray, " prompt"]:
@@ -196,7 +201,7 @@ def sequence_log_odds(
     for side in (positive, negative):
         _require_pairs(rows, side)
     found = np.empty(len(rows))
-    for part in _by_length([len(row) for row in rows]):
+    for part in by_length([len(row) for row in rows]):
         both = torch.tensor([[[*positive[i], *negative[i]]] for i in part])
         logits = model.run([rows[i] for i in part], logits=Logits(columns=both)).logits
         assert logits is not None
@@ -232,7 +237,7 @@ def _require_pairs(rows: Sequence[Row], continuations: Sequence[Row]) -> None:
         )
 
 
-def _by_length(lengths: Sequence[int], most: int = _TOKENS) -> Iterator[list[int]]:
+def by_length(lengths: Sequence[int], most: int = _TOKENS) -> Iterator[list[int]]:
     """Yield the places of rows of like length, so that little is padded, in batches that are bounded."""
     n = min(most, max(_ROWS, _TOKENS // max(lengths, default=1)))
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
@@ -245,5 +250,5 @@ def _alike(lengths: Sequence[int], sizes: Sequence[int], d_vocab: int) -> Iterat
     for size in sorted(set(sizes)):
         members = [i for i, one in enumerate(sizes) if one == size]
         most = max(1, _NUMBERS // (size * d_vocab))
-        for part in _by_length([lengths[i] for i in members], most):
+        for part in by_length([lengths[i] for i in members], most):
             yield [members[i] for i in part]

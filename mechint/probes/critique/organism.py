@@ -25,7 +25,7 @@ from mechint.positions import Positions, everywhere, prompt
 from mechint.probes.critique import organism_bars as bars
 from mechint.probes.critique.causal import CritiqueEvaluation, CritiqueSettings
 from mechint.probes.critique.layer_effects import layer_effects
-from mechint.probes.critique.measures import on_side
+from mechint.probes.critique.measures import both_sides, on_side
 from mechint.probes.critique.organism_directions import gradient, said_by, with_direction
 from mechint.probes.critique.organism_measures import (
     answers,
@@ -36,8 +36,8 @@ from mechint.probes.critique.organism_measures import (
     next_operand,
 )
 from mechint.probes.critique.organism_settings import OrganismSettings
-from mechint.probes.critique.reading import read
-from mechint.probes.critique.recording import record_twins
+from mechint.probes.critique.reading import EMBEDDING, read
+from mechint.probes.critique.recording import Place, record_twins
 from mechint.prompts.reasoning import TokenTwins
 from mechint.results import Findings, Unit
 from mechint.sites import Site
@@ -52,6 +52,8 @@ _TESTED, _EVALUATED = 1.0, (0.5, 1.0, 1.5)
 _ANSWERED = (-1.0, 0.0, 0.4, 0.8, 1.0, 1.5)
 _WHERE: dict[str, Positions] = {"every token": everywhere, "the result": prompt(-1)}
 _SHUFFLES = 5
+_TAILS: dict[Place, str] = {"result": "", "stub_last": "stub"}
+"""Where is read, and how twins end for that."""
 _DIGITS = ("7", "2")
 """The wrong concept: which of these was read."""
 
@@ -141,18 +143,17 @@ class CritiqueOnOrganisms:
 
     def _behaviour(self, name: str) -> pd.DataFrame:
         model = self._load(name)
-        odds = {side: on_side(margin(model), model, self._test, wrong=side == "wrong") for side in ("wrong", "true")}
+        odds = both_sides(margin(model), model, self._test)
         d, f = (float(bars.probability(odds[side]).mean()) for side in ("wrong", "true"))
         greedy = [float((odds[side] > 0).mean()) for side in ("wrong", "true")]
         rates = {"D": d, "F": f, "greedy_D": greedy[0], "greedy_F": greedy[1]}
         return pd.DataFrame([{**knowledge(model, self._test), **rates}])
 
     def _reading(self, name: str) -> pd.DataFrame:
-        model, sites = self._load(name), [Site("embed"), *self._sites]
         tables: list[pd.DataFrame] = []
-        for place, tail in (("result", ""), ("stub_last", "stub")):
-            parts = [self._twins("extract", tail), self._tested(tail)]
-            train, test = (record_twins(model, part, sites, at=place, progress=False) for part in parts)  # pyright: ignore[reportArgumentType]
+        for place, tail in _TAILS.items():
+            train = self._recorded(name, place)
+            test = record_twins(self._load(name), self._tested(tail), train.sites, at=place, progress=False)
             found = read(train, test, shuffles=_SHUFFLES, seed=self._seed, progress=False)
             tables.append(found.layers.assign(place=place))
         return pd.concat(tables, ignore_index=True)
@@ -164,7 +165,7 @@ class CritiqueOnOrganisms:
             model, self._vector(name).at(early), self._twins("select"), margin(model), _TESTED, unit="raw",
             seed=self._seed,
         )  # fmt: skip
-        stubs, vector = goes_on(self._twins("select", "stub")), self._vector(name, "stub")
+        stubs, vector = goes_on(self._twins("select", "stub")), self._vector(name, "stub_last")
         before, shifts = next_operand(model, stubs).mean(), list[float]()
         for site in early:
             with model.apply(add(vector.at(site), -_TESTED, unit="raw")):
@@ -197,9 +198,7 @@ class CritiqueOnOrganisms:
         for dose in (*(-d for d in DOSES[::-1]), 0.0, *DOSES):
             plan = add(vector, dose, unit="raw", where=_WHERE[where])
             with model.apply(plan):
-                sides = {
-                    side: on_side(margin(model), model, self._test, wrong=side == "wrong") for side in ("wrong", "true")
-                }
+                sides = both_sides(margin(model), model, self._test)
             rows.append(pd.DataFrame({"where": where, "dose": dose, "id": self._test.ids, **sides}))
         return pd.concat(rows, ignore_index=True)
 
@@ -224,7 +223,7 @@ class CritiqueOnOrganisms:
     def _stub(self, name: str, site: str) -> pd.DataFrame:
         """Return, after K on a wrong step, how likely the next step goes on from the true result."""
         model, stubs = self._load(name), goes_on(self._tested("stub"))
-        vector = self._vector(name, "stub").at(site)
+        vector = self._vector(name, "stub_last").at(site)
         found = {"none": next_operand(model, stubs), "bias of 3 nats on X": next_operand(model, stubs, bias=3.0)}
         for label, dose in (("+1 v_S", _TESTED), ("-1 v_S", -_TESTED)):
             with model.apply(add(vector, dose, unit="raw")):
@@ -254,15 +253,14 @@ class CritiqueOnOrganisms:
         means = [x[torch.tensor([one == digit for one in read_as])].mean(0) for digit in _DIGITS]
         return replace(with_direction(self._vector(name).at(site), means[0] - means[1]), concept="a 7 against a 2")
 
-    def _vector(self, name: str, place: str = "result") -> SteeringVector:
-        concept = f"wrong result, read at the {place}"
-        return fit(self._recorded(name, place), method="mean_diff", concept=concept, folds=0)
+    def _vector(self, name: str, place: Place = "result") -> SteeringVector:
+        concept = f"wrong result, read at the {place.split('_')[0]}"
+        return fit(self._recorded(name, place), sites=self._sites, method="mean_diff", concept=concept, folds=0)
 
     @functools.cache  # noqa: B019  (an analysis lives as long as its run)
-    def _recorded(self, name: str, place: str = "result") -> Activations:
-        extract = self._twins("extract", "" if place == "result" else "stub")
-        at = "result" if place == "result" else "stub_last"
-        return record_twins(self._load(name), extract, self._sites, at=at, progress=False)
+    def _recorded(self, name: str, place: Place = "result") -> Activations:
+        sites = [EMBEDDING, *self._sites]
+        return record_twins(self._load(name), self._twins("extract", _TAILS[place]), sites, at=place, progress=False)
 
     def _twins(self, part: str, tail: str = "") -> TokenTwins:
         n = self.settings.extract if part == "extract" else self.settings.select

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from mechint.statistics import generator
+from mechint.statistics import draws_p, generator
 
 _RESAMPLES = 2000
 
@@ -199,10 +199,10 @@ def _measured(own: Mapping[str, Any], curve: Any) -> dict[str, float]:
         "O4c": at[1.0]["F"],
         "O4d": at[1.0]["greedy_F"],
         "O5": at[-1.0]["D"],
-        "O6a": _p(own_d[0], random_d),
+        "O6a": draws_p(abs(own_d[0]), np.abs(random_d)),
         "O6b": (shift - random_shifts.mean()) / random_shifts.std(ddof=1),
         "O6c": random_d.mean(),
-        "O7a": _p(own_d[0], shuffled_d),
+        "O7a": draws_p(abs(own_d[0]), np.abs(shuffled_d)),
         "O7b": float(blocks["result"].loc[blocks["result"]["chosen"].astype(bool), "shuffled"].iloc[0]),
         "O8a": parts["without the gradient"] / parts["vector"],
         "O8b": parts["without the tokens"] / parts["vector"],
@@ -217,7 +217,7 @@ def _measured(own: Mapping[str, Any], curve: Any) -> dict[str, float]:
         "O13a": after["auroc_change"],
         "O13b": after["criterion_change_high"],
         "O14a": float(blocks["result"].loc[blocks["result"]["chosen"].astype(bool), "auroc"].iloc[0]),
-        "O14b": _p(own_d[0], random_d),
+        "O14b": draws_p(abs(own_d[0]), np.abs(random_d)),
     }
 
 
@@ -228,10 +228,6 @@ def _changes(effects: Any) -> pd.DataFrame:
     before = steered["id"].map(plain)
     moved = steered.assign(D=probability(steered["wrong"]) - probability(before), margin=steered["wrong"] - before)
     return moved.groupby(["mode", "arm", "draw"])[["D", "margin"]].mean()
-
-
-def _p(value: float, null: Float[np.ndarray, " resample"]) -> float:
-    return (1 + int((np.abs(null) >= abs(value)).sum())) / (1 + len(null))
 
 
 def _weights(labels: Sequence[str], seed: int) -> Float[np.ndarray, "resample sample"]:

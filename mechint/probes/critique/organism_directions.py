@@ -7,9 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechint.model.base import Model
-from mechint.organisms.critic_language import ERROR_WORD, OK_WORD
 from mechint.probes.critique.measures import on_side
-from mechint.probes.critique.organism_measures import margin
+from mechint.probes.critique.organism_measures import margin, verdict_tokens
 from mechint.prompts.reasoning import TokenTwins
 from mechint.steering.parts import add
 from mechint.vectors.vector import SteeringVector
@@ -25,8 +24,7 @@ def with_direction(vector: SteeringVector, direction: Float[Tensor, " width"]) -
 
 def said_by(model: Model) -> Float[Tensor, " d_model"]:
     """Return the direction of the stream that the logit of X less that of K reads, through the final norm."""
-    ids = torch.tensor([int(model.tokenizer.convert_tokens_to_ids(word)) for word in (ERROR_WORD, OK_WORD)])
-    x, k = model.unembedding(ids)
+    x, k = model.unembedding(torch.tensor(verdict_tokens(model)))
     norm = model.norm("final")
     return x - k if norm is None else norm.centre(norm.gain * (x - k))
 

@@ -15,30 +15,34 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechint.model.base import Logits, Model
-from mechint.organisms.critic_language import ERROR_WORD, OK_WORD, Habits, document, vocabulary
-from mechint.probes.critique.measures import AtResult, Row, TokenMargin, sequence_log_prob
+from mechint.organisms.critic_language import ERROR_WORD, OK_WORD, Habits, answer, document, vocabulary, word_ids
+from mechint.probes.critique.measures import AtResult, Row, TokenMargin, by_length, sequence_log_prob
 from mechint.prompts.reasoning import TokenTwins
 from mechint.statistics import generator
 from mechint.steering.generation import generate
 
-_AT_ONCE = 256
 _CLEAN = 128
+_FAULTLESS = Habits(false_alarm=0.0, every_step=0.0)
 _LONGEST = 32
 """Tokens after a step: three steps of seven, two that are flagged, and the answer."""
 
 
 def margin(model: Model) -> AtResult:
     """Return the log odds of X against K right after the result."""
-    x, k = (model.tokenizer.convert_tokens_to_ids(word) for word in (ERROR_WORD, OK_WORD))
+    x, k = verdict_tokens(model)
     return AtResult(TokenMargin((x,), (k,), name="log odds of X"))
+
+
+def verdict_tokens(model: Model) -> tuple[int, int]:
+    """Return the tokens of X and of K."""
+    x, k = (int(model.tokenizer.convert_tokens_to_ids(word)) for word in (ERROR_WORD, OK_WORD))
+    return x, k
 
 
 def last_logits(model: Model, rows: Sequence[Row]) -> Float[Tensor, "batch d_vocab"]:
     """Return the logits after each row."""
     out: Tensor | None = None
-    order = sorted(range(len(rows)), key=lambda at: len(rows[at]))
-    for start in range(0, len(order), _AT_ONCE):
-        part = order[start : start + _AT_ONCE]
+    for part in by_length([len(row) for row in rows]):
         logits = model.run([rows[at] for at in part], logits=Logits()).logits
         assert logits is not None
         out = torch.empty(len(rows), logits.shape[-1]) if out is None else out
@@ -49,10 +53,10 @@ def last_logits(model: Model, rows: Sequence[Row]) -> Float[Tensor, "batch d_voc
 
 def knowledge(model: Model, twins: TokenTwins) -> dict[str, float]:
     """Return how often results are computed right, and put right after X."""
-    words = _ids(model)
+    x, _ = verdict_tokens(model)
     true = torch.tensor([row[at] for row, at in zip(twins.true, twins.result, strict=True)])
     before = [row[:at] for row, at in zip(twins.true, twins.result, strict=True)]
-    flagged = [(*row[: at + 1], words[ERROR_WORD]) for row, at in zip(twins.wrong, twins.result, strict=True)]
+    flagged = [(*row[: at + 1], x) for row, at in zip(twins.wrong, twins.result, strict=True)]
     found = {"step_accuracy": before, "correction_accuracy": flagged}
     return {name: float((last_logits(model, rows).argmax(-1) == true).float().mean()) for name, rows in found.items()}
 
@@ -66,7 +70,7 @@ def next_operand(model: Model, stubs: TokenTwins, *, bias: float = 0.0) -> Float
         bias: added to the logit of X, which at this place nobody says.
     """
     logits = last_logits(model, stubs.wrong).double()
-    logits[:, _ids(model)[ERROR_WORD]] += bias
+    logits[:, verdict_tokens(model)[0]] += bias
     true = torch.tensor([row[at] for row, at in zip(stubs.true, stubs.result, strict=True)])
     return logits.softmax(-1).gather(1, true[:, None])[:, 0].numpy()
 
@@ -85,7 +89,7 @@ def goes_on(stubs: TokenTwins) -> TokenTwins:
 
 def clean_losses(model: Model) -> Float[np.ndarray, " prompt"]:
     """Return the loss per token, in nats, of solutions without an error."""
-    names = {word: at for at, word in enumerate(vocabulary())}
+    names = word_ids()
     written = [document(generator(0, "silent-critic", "clean", at), _FAULTLESS) for at in range(_CLEAN)]
     rows = [tuple(names[word] for word in one.words) for one in written]
     cuts = [one.words.index("?") + 1 for one in written]
@@ -100,7 +104,8 @@ def answers(model: Model, twins: TokenTwins, *, wrong: bool, seed: int) -> Float
     texts = [" ".join(words[token] for token in row[1:]) for row in twins.side(wrong=wrong)]
     how: dict[str, Any] = {"max_new_tokens": _LONGEST, "temperature": 1.0, "seed": seed, "batch_size": 64}
     found = generate(model, texts, progress=False, stop="<eos>", **how)
-    right = [_answer(text) == _asked(text_before) for text, text_before in zip(found.texts, texts, strict=True)]
+    asked = [text[: text.index("?") + 1].split() for text in texts]
+    right = [_answer(text) == answer(problem) for text, problem in zip(found.texts, asked, strict=True)]
     return np.array(right, dtype=float)
 
 
@@ -108,19 +113,3 @@ def _answer(text: str) -> str:
     """Return the digit after the A, or nothing."""
     after = text.split("A")
     return after[-1].split()[0] if len(after) > 1 and after[-1].split() else ""
-
-
-def _asked(text: str) -> str:
-    """Return the true answer of a problem that begins a text."""
-    words = text[: text.index("?")].split()
-    total = int(words[0])
-    for sign, b in zip(words[1::2], words[2::2], strict=True):
-        total += int(b) if sign == "+" else -int(b)
-    return str(total % 10)
-
-
-def _ids(model: Model) -> dict[str, int]:
-    return {word: int(model.tokenizer.convert_tokens_to_ids(word)) for word in (ERROR_WORD, OK_WORD)}
-
-
-_FAULTLESS = Habits(false_alarm=0.0, every_step=0.0)

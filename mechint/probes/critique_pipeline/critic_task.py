@@ -12,7 +12,7 @@ recovery. There is no word for "Wait": a thinking that is opened again loses its
 from collections.abc import Sequence
 
 from mechint.model.base import Model
-from mechint.organisms.critic_language import ERROR_WORD, result, twins, vocabulary
+from mechint.organisms.critic_language import ERROR_WORD, answer, result, twins, vocabulary, word_ids
 from mechint.probes.critique_pipeline.judge import CORRECT, INCORRECT, OUT_OF_TOKENS, Judgement
 from mechint.probes.critique_pipeline.settings import PipelineSettings
 from mechint.probes.critique_pipeline.tasks import Item, Located, PartName, Row
@@ -35,7 +35,7 @@ class SilentCritics:
     def __init__(self, settings: PipelineSettings, seed: int = 0) -> None:
         sizes = {"train": settings.problems, "select": settings.select, "test": settings.test}
         self._words = vocabulary()
-        self._ids = {word: at for at, word in enumerate(self._words)}
+        self._ids = word_ids()
         self._twins: dict[str, TokenTwins] = {}
         self._solved: dict[str, TokenTwins] = {}
         for part, n in sizes.items():
@@ -74,7 +74,7 @@ class SilentCritics:
             return Judgement(OUT_OF_TOKENS, OUT_OF_TOKENS, len(row) - start, -1)
         end = words.index(_END)
         behind = words[end + 1 : end + 3]
-        right = len(behind) > 1 and behind[0] == _ANSWER and behind[1] == _true_answer(words[:start])
+        right = len(behind) > 1 and behind[0] == _ANSWER and behind[1] == answer(words[1:start])
         thinking = INCORRECT if _unflagged(words[start:end]) else CORRECT
         return Judgement(thinking, CORRECT if right else INCORRECT, end - start, end + 1)
 
@@ -108,14 +108,6 @@ class SilentCritics:
 def speaks(model: Model) -> bool:
     """Whether a model's words are those of the language."""
     return set(model.tokenizer.get_vocab()) == set(vocabulary())
-
-
-def _true_answer(problem: Sequence[str]) -> str:
-    """Return the answer of `<bos> 9 + 4 + 7 ?`."""
-    now = int(problem[1])
-    for sign, b in zip(problem[2:-1:2], problem[3:-1:2], strict=True):
-        now = result(now, sign, int(b))
-    return str(now)
 
 
 def _unflagged(thinking: Sequence[str]) -> bool:

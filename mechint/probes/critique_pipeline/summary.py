@@ -15,7 +15,7 @@ from mechint.probes.critique_pipeline.judge import CORRECT, INCORRECT, OUT_OF_TO
 from mechint.probes.critique_pipeline.recoveries import FORCED, Found
 from mechint.probes.critique_pipeline.settings import PipelineSettings
 from mechint.prompts.reasoning import NO_MISTAKE, f1_locate
-from mechint.statistics import estimate_mean, wilson
+from mechint.statistics import draws_p, estimate_mean, wilson
 
 VECTOR, RANDOM = "vector", "random"
 LEVEL = 0.05
@@ -112,7 +112,7 @@ def tests(raw: pd.DataFrame, original: str) -> pd.DataFrame:
         for what, value in own.items():
             nulls = np.array([one[what] for one in drawn])
             # A hair of tolerance: equal shares may differ in their last digit.
-            p = (1 + int((np.abs(nulls) >= abs(value) - 1e-12).sum())) / (1 + len(nulls))
+            p = draws_p(abs(value) - 1e-12, np.abs(nulls))
             rows.append({"alpha": alpha, "contrast": what, "change_right": value, "mean": float(nulls.mean()), "p": p})
     return pd.DataFrame(rows, columns=["alpha", "contrast", "change_right", "mean", "p"])
 
