@@ -31,5 +31,12 @@ DIMENSIONS: dict[str, str] = {
     "sample": "vectors that an estimator sees: texts x positions",
     "statistic": "numbers estimated side by side",
     "step": "generated tokens, from the first",
+    "concept": "concepts that are injected or mentioned",
+    "carrier": "texts into which concepts are injected, or that mention them",
+    "crossed": "clusters of another kind, each of which meets each cluster",
+    "label": "answers that are told apart",
+    "sentence": "sentences that are shown, each with a label",
+    "shot": "sentences shown with their labels before the one that is asked about",
+    "word": "different words of a set of texts",
     "form": "tokens that are forms of one word: capitalised, with a space before them, plural",
 }
