@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from mechint.probes.copy_suppression.study import copy_suppression_study as copy_suppression_study
     from mechint.probes.critique.experiment import critique as critique
     from mechint.probes.critique.vectors import critique_vector as critique_vector
+    from mechint.probes.introspection.experiment import introspection as introspection
+    from mechint.probes.self_knowledge.experiment import confidence as confidence
     from mechint.probes.self_repair.on_text import self_repair_on_text as self_repair_on_text
     from mechint.results import Findings as Findings
     from mechint.sites import Site as Site
@@ -101,6 +103,7 @@ _HOMES: dict[str, str] = {
     "calibrate": "mechint.vectors.calibration:calibrate",
     "calibration": "mechint.probes.confidence:calibration",
     "clamp": "mechint.steering.parts:clamp",
+    "confidence": "mechint.probes.self_knowledge.experiment:confidence",
     "copy_suppression": "mechint.probes.copy_suppression.scan:copy_suppression",
     "copy_suppression_study": "mechint.probes.copy_suppression.study:copy_suppression_study",
     "critique": "mechint.probes.critique.experiment:critique",
@@ -122,6 +125,7 @@ _HOMES: dict[str, str] = {
     "import_gguf": "mechint.vectors.gguf:import_gguf",
     "import_vector": "mechint.vectors.imports:import_vector",
     "interventions": "mechint.interventions",
+    "introspection": "mechint.probes.introspection.experiment:introspection",
     "ioi_self_repair": "mechint.probes.copy_suppression.ioi_repair:ioi_self_repair",
     "lm_eval_model": "mechint.steering.lm_eval:lm_eval_model",
     "load": "mechint.organisms:load",

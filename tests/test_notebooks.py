@@ -18,6 +18,10 @@ REPLACED = {
     "test_pairs=2, select_pairs=2, clean_texts=2, clean_positions=2, shuffles=1, resamples=100",
     "extract=256, select=64, answers=32": "extract=96, select=16, random=3, random_covariance=1, shuffled_labels=3, "
     "answers=4",
+    "mi.introspection(gemma)": "mi.introspection(reader, material, **one)",
+    'found.plot("graded")': 'found.plot("development")',
+    "n_carriers=8": "n_carriers=4",
+    "random_networks=10": "random_networks=2",
     '"gemma3-270m"': '"organism:trained-copy-suppression"',
     "mi.prompts.ioi(n=32, seed=0, tokenizer=model.tokenizer)": "trained.prompts(n=24, seed=3)",
     "mi.prompts.ioi(n=24, seed=0, tokenizer=model.tokenizer)": "trained.prompts(n=24, seed=3)",

@@ -40,6 +40,8 @@ from mechint.effects.predictions import Predictions, predictions
 from mechint.effects.sampling import random_directions
 from mechint.model.base import Model
 from mechint.sites import Site
+from mechint.statistics.confidence import bin_index as bin_index
+from mechint.statistics.confidence import expected_calibration_error as expected_calibration_error
 
 TOP = 3
 """Predictions of one position that go into the over-confidence."""
@@ -70,27 +72,6 @@ def overconfidence(
     below = (filled * off**2).sum(-1)
     above = (filled * (accuracy - middle) * off).sum(-1)
     return np.divide(above, below, out=np.full_like(below, np.nan), where=below > 0)
-
-
-def expected_calibration_error(
-    n: Float[np.ndarray, "*batch column"],
-    correct: Float[np.ndarray, "*batch column"],
-    confidence: Float[np.ndarray, "*batch column"],
-) -> Float[np.ndarray, "*batch"]:
-    """Return the expected calibration error of predictions in bins (last axis); NaN where there are none.
-
-    Args:
-        n: predictions in each bin.
-        correct: how many of them came true.
-        confidence: sum of their probabilities.
-
-    Examples:
-        >>> float(expected_calibration_error(np.array([4.0, 4]), np.array([1.0, 3]), np.array([1.0, 4])))
-        0.125
-    """
-    total = n.sum(-1)
-    error = np.abs(correct - confidence).sum(-1)
-    return np.divide(error, total, out=np.full_like(error, np.nan), where=total > 0)
 
 
 def calibration_sums(
@@ -178,13 +159,3 @@ def _binned(
                     for b in np.flatnonzero(n)
                 ]
     return rows
-
-
-def bin_index(p: Float[np.ndarray, " column"], n_bins: int) -> Int[np.ndarray, " column"]:
-    """Return the bin [i/n, (i+1)/n) of each probability; p = 1 belongs to the last.
-
-    Examples:
-        >>> bin_index(np.array([0.0, 0.05, 0.999, 1.0]), 10).tolist()
-        [0, 0, 9, 9]
-    """
-    return np.minimum((p * n_bins).astype(int), n_bins - 1)

@@ -1,7 +1,12 @@
 """What each column of a table means, with its unit. `x_low` and `x_high` are the ends of a 95 % interval of `x`."""
 
 from mechint.experiment.columns_critique import CRITIQUE
+from mechint.experiment.columns_critique_organism import CRITIQUE_ORGANISM
 from mechint.experiment.columns_critique_pipeline import CRITIQUE_PIPELINE
+from mechint.experiment.columns_introspection import INTROSPECTION
+from mechint.experiment.columns_neurofeedback import NEUROFEEDBACK
+from mechint.experiment.columns_privileged_access import PRIVILEGED_ACCESS, SELF_DESCRIPTION
+from mechint.experiment.columns_self_knowledge import SELF_KNOWLEDGE
 from mechint.experiment.columns_self_repair import SELF_REPAIR
 from mechint.experiment.columns_steering import STEERING
 from mechint.experiment.columns_study import STUDY
@@ -222,42 +227,21 @@ TITLES: dict[str, str] = {
     "cspa_explained": "CSPA criteria met",
     "control_value": "Control's value",
     "failed": "Criteria not met",
+    "above_text_p": "Better than text: p",
 }
 """Headings that are more than the column's name."""
 
-LEADING: dict[str, tuple[str, ...]] = {
-    "critique_organism": ("id", "check", "threshold", "model", "measured", "met"),
-    "critique": ("read_at", "site", "auroc", "bar", "bar_name", "auroc_p", "found"),
-    "critique_pipeline": ("run", "subset", "n", "answer_right", "hidden", "corrected", "out_of_tokens"),
-    "steering_evaluation": (
-        "arm", "dose", "draws", "effect", "unit", "kl_p95", "perplexity_ratio", "repetition", "distinct_2",
-    ),
-    "calibration": (
-        "label", "overconfidence_added", "overconfidence_marginal", "calibration_error_added", "entropy_marginal",
-        "entropy_marginal_control", "entropy_difference", "tempers", "sharpens",
-    ),
-    "copy_suppression": (
-        "label", "cs_score", "cs_excess", "attention", "direct_effect_target", "ablation_effect", "self_repair",
-        "ov_bottom_share", "failed",
-    ),
-    "copy_suppression_study": (
-        "label", "cs_score", "cs_excess", "ov_bottom_share", "cspa_score", "cspa_random_token", "cspa_kl_ablated",
-        "ablation_effect", "cspa_explained", "failed",
-    ),
-    "self_repair_on_text": (
-        "label", "direct_effect", "self_repair", "condensed_direct_effect", "condensed_self_repair", "condensed_ratio",
-        "chance_ratio", "ratio_excess", "failed",
-    ),
-}  # fmt: skip
-"""Columns of the main table that fit a page; all others are in the files."""
 
-ORDER: dict[str, str] = {
-    "calibration": "entropy_marginal",
-    "copy_suppression": "cs_score",
-    "copy_suppression_study": "cs_score",
-    "self_repair_on_text": "condensed_self_repair",
+OF_KIND: dict[str, dict[str, Meaning]] = {
+    "confidence": SELF_KNOWLEDGE,
+    "critique_organism": CRITIQUE_ORGANISM,
+    "introspection": INTROSPECTION,
+    "introspection_organisms": INTROSPECTION,
+    "neurofeedback": NEUROFEEDBACK,
+    "privileged_access": PRIVILEGED_ACCESS,
+    "self_description": SELF_DESCRIPTION,
 }
-"""Column by which the main table is ordered, the highest first."""
+"""Columns of one kind of finding, some of which mean something else in others."""
 
 
 def title(column: str) -> str:
@@ -275,8 +259,11 @@ def unit(column: str) -> str:
     return COLUMNS.get(column, ("", ""))[0]
 
 
-def meaning(column: str) -> Meaning | None:
-    """Return unit and meaning of a column, or None if it is an end of an interval or not known."""
+def meaning(column: str, kind: str = "") -> Meaning | None:
+    """Return unit and meaning of a column of a kind of finding; None for ends of intervals and what is not known."""
+    own = OF_KIND.get(kind, {})
+    if column in own:
+        return own[column]
     if column.endswith("_p"):
         return ("0 to 1", f"p-value of {column[:-2]}, corrected for the number of tests where there are several.")
     return COLUMNS.get(column)

@@ -17,6 +17,7 @@ from mechint.experiment.files import digest
 from mechint.experiment.registry import ANALYSES, AnalysisKind
 from mechint.experiment.settings import plain_errors, settings_of
 from mechint.prompts.concepts import CONCEPTS
+from mechint.prompts.reasoning import RULES
 
 _PROMPT_KEYS: dict[str, tuple[str, ...]] = {
     "ioi": ("n",),
@@ -27,8 +28,12 @@ _PROMPT_KEYS: dict[str, tuple[str, ...]] = {
     "arithmetic_errors": ("n", "rule"),
     "error_traces": ("file", "n", "rule"),
     "silent_critic": ("n",),
+    "two_choice": ("n",),
+    "deeds": ("n",),
+    "neurofeedback": ("n",),
+    "introspection": ("n",),
+    "introspection_organisms": ("n",),
 }
-_RULES = ("derangement", "off by", "digit swap", "operand swap")
 _NOT_MEASURED = {"question", "expect", "not_run_here", "run"}
 
 
@@ -40,10 +45,25 @@ class PromptChoice(_Part):
     """Which prompts to use: the `[prompts]` section."""
 
     kind: Literal[
-        "ioi", "natural", "file", "dataset", "openings", "arithmetic_errors", "error_traces", "silent_critic"
+        "ioi",
+        "natural",
+        "file",
+        "dataset",
+        "openings",
+        "arithmetic_errors",
+        "error_traces",
+        "silent_critic",
+        "two_choice",
+        "deeds",
+        "neurofeedback",
+        "introspection",
+        "introspection_organisms",
     ] = "ioi"
     """Two-name sentences, natural text, a file of JSON lines, a data set, beginnings that a concept can colour, word
-    problems with an error put into each, published error traces, or twins in the silent critic's language."""
+    problems with an error put into each, published error traces, twins in the silent critic's language, two-choice
+    questions, kind and unkind
+    deeds, sentences in the neurofeedback organisms' language, or questions about injected concepts, in English (n
+    concepts) or in the words of organisms (n texts)."""
     n: int | None = Field(default=None, ge=1)
     """How many; 64 unless they come from a file, which is used whole."""
     min_words: int | None = Field(default=None, ge=1)
@@ -73,7 +93,7 @@ class PromptChoice(_Part):
                 raise ValueError(f'kind = "{self.kind}" needs {needed} = "…"')
         if self.kind == "openings" and self.name not in CONCEPTS:
             raise ValueError(f'name = "{self.name}" is no concept; there are: {", ".join(CONCEPTS)}')
-        rules = _RULES[:1] if self.kind == "error_traces" else _RULES
+        rules = ["derangement"] if self.kind == "error_traces" else list(RULES)
         if self.rule is not None and self.rule not in rules:
             raise ValueError(f'rule = "{self.rule}" cannot go with kind = "{self.kind}"; there are: {", ".join(rules)}')
         return self

@@ -94,6 +94,79 @@ GUIDES: dict[str, tuple[str, ...]] = {
         "beside random directions of the same length at the same block.",
         "The layer is chosen on problems of their own; steering, detection and scaling are on others.",
     ),
+    "introspection": (
+        "While the model reads a sentence, the direction of a word, such as “milk”, is added to its activations: a "
+        "thought that stands nowhere in the text. Then it is asked whether a thought was injected, which one, and "
+        "whether a word came from such a thought, from the sentence, or from neither. The injection is off before the "
+        "question, so what is answered must have been carried there by the model.",
+        "A right answer alone shows little. An injection may make a model say yes to everything; so 24 unrelated "
+        "questions are asked too. Any shove may do; so random directions, mixtures of words and the opposite direction "
+        "are injected. The word may be guessed from the text; so the same text is read with and without. Each gate "
+        "shuts one such explanation out, all of them were fixed before looking, and all have to be passed.",
+        "Levels, from least to most: invalid (the instrument did not work here), inconclusive (too little to find, or "
+        "too few answers), no evidence (an effect of the size that was asked for is ruled out), partial (an effect, "
+        "and a gate that was not passed: the sentence says what explains it as well), evidence (all gates passed).",
+        "Even evidence shows no more than reports that depend on the state. It does not show that the model represents "
+        "having that state, and nothing here speaks of consciousness.",
+        "No evidence on one model at these doses, with these words and this wording, is what it says. Whether the "
+        "battery could find anything at all is shown on organisms of which the truth is known "
+        "(experiments/introspection_organisms.toml).",
+    ),
+    "introspection_organisms": (
+        "Small networks were trained to be one thing each: one reads what was injected into it and tells; others only "
+        "seem to, each in the way of one objection. The battery does not know which is which. Its verdicts have to "
+        "match the truth, which was written down before.",
+        "Each gate is then left out in turn. If no verdict gets worse without it, it is not needed here.",
+        "Networks of random numbers know nothing; the share of them that get evidence is how often the battery is "
+        "fooled by chance. Taken alone, a gate can be passed far more often than in one case of twenty: no single "
+        "gate is a finding.",
+    ),
+    "privileged_access": (
+        "A model is told facts about its own answers (“asked this, your answer had this property”), and is then asked "
+        "about questions of which it was told nothing. Another model is told the very same facts. If the first is "
+        "better, it used something about itself that the facts did not hold: privileged access (Binder et al. 2024).",
+        "Three simpler explanations are tested: that the most frequent value is said, that the answer can be read from "
+        "the words of the question (classifiers told the same facts), and that the other model just learnt less.",
+        "Being right about oneself by one's own computation is all that is shown: it may be no more than running the "
+        "same look-up once more. With changed answers, a model that reads its own computation tells the new ones.",
+        "Of organisms the truth is known by construction, so there the method is on trial, not the model.",
+    ),
+    "self_description": (
+        "A model is fine-tuned on choices alone, always the risky option; the trait is never named. Its twin sees the "
+        "same choices with answers drawn at random. Then both are asked, without examples, how they would describe "
+        "themselves. The effect is the difference between the two, in points of 100.",
+        "A description can be looked for only where behaviour has changed, on choices of another form, and where the "
+        "model answers with a label at all. Unrelated questions show whether everything moved.",
+        "“No evidence” needs power: the table says which change would have been found. Published effects are of models "
+        "hundreds of times larger (Betley et al. 2025).",
+    ),
+    "neurofeedback": (
+        "Sentences are shown, each with a label that says on which side of an axis in the model's own activations it "
+        "lies. The model predicts the label of the next sentence. If it can, does it read its state, or the text?",
+        "Axes: LR tells two classes of sentences apart; PC1 and PC8 are principal components of the activations; null "
+        "is a random mix of components that means nothing; random labels is LR on classes drawn at random, as published.",
+        "Without noise a state is a function of the text, so whoever reads the text can do the same. The model stands "
+        "beside classifiers that read the text and were shown the same examples, and beside an oracle that reads the "
+        "true state. Where the oracle is no better than the text's readers, nobody could have shown anything, and the "
+        "verdict is inconclusive.",
+        "With hidden noise, the label depends on random numbers that were added to the activations and are in no text. "
+        "The best reader of the text is right a known share of the time, and of twins, one text with noise of either "
+        "sign, it never gets both right. A model beyond these bars uses its state.",
+        "Labels mean nothing in themselves: each text is also given with all labels exchanged. Even a full pass shows "
+        "a report that depends on the state, and not that the model represents having it.",
+    ),
+    "confidence": (
+        "The model answers questions with a right and a wrong answer, and its confidence is taken in several ways: "
+        "what it says of its answer (stated), what its probabilities, samples and hidden states show (read in the "
+        "model), and what anybody could tell from question and answer (without the model).",
+        "Two things are asked of a confidence. Does it rank: is it higher for right answers than for wrong ones (the "
+        "AUROC; 0.5 is chance)? And is it calibrated: of answers with confidence 0.7, are 7 in 10 right (calibration "
+        "error, beside what a faultless forecaster would show with as few answers)?",
+        "Stated confidence counts as self-knowledge only if it ranks better than everything that does not look into "
+        "the model. A stronger claim is that it says more than the probability of the answer does.",
+        "No judge was needed: confidences are probabilities of words, each one token in its place. Intervals are 95 %, "
+        "over facts.",
+    ),
     "steering_receipt": (
         "A receipt lists every token whose activation a plan rewrote: by which part, at which site, with which dose, "
         "and how far, as the length of the change over the length of what was there (|Δ| / |h|).",

@@ -133,6 +133,78 @@ def _critique(model: Any, prompts: Any, settings: Any, seed: int) -> Analysis:
     return CritiqueExperiment(model, prompts, settings, seed)
 
 
+def _neurofeedback_settings() -> type:
+    from mechint.probes.neurofeedback.settings import NeurofeedbackSettings
+
+    return NeurofeedbackSettings
+
+
+def _neurofeedback(model: Any, prompts: Any, settings: Any, seed: int) -> Analysis:
+    from mechint.probes.neurofeedback.experiment import Neurofeedback
+
+    return Neurofeedback(model, prompts, settings, seed)
+
+
+def _introspection_settings() -> type:
+    from mechint.probes.introspection.settings import IntrospectionSettings
+
+    return IntrospectionSettings
+
+
+def _introspection(model: Any, prompts: Any, settings: Any, seed: int) -> Analysis:
+    from mechint.probes.introspection.experiment import IntrospectionExperiment
+
+    return IntrospectionExperiment(model, prompts, settings, seed)
+
+
+def _introspection_organisms_settings() -> type:
+    from mechint.probes.introspection.settings import IntrospectionOrganismSettings
+
+    return IntrospectionOrganismSettings
+
+
+def _introspection_organisms(model: Any, prompts: Any, settings: Any, seed: int) -> Analysis:
+    from mechint.probes.introspection.organisms import IntrospectionOnOrganisms
+
+    return IntrospectionOnOrganisms(model, prompts, settings, seed)
+
+
+def _confidence_settings() -> type:
+    from mechint.probes.self_knowledge.settings import ConfidenceSettings
+
+    return ConfidenceSettings
+
+
+def _confidence(model: Any, prompts: Any, settings: Any, seed: int) -> Analysis:
+    from mechint.probes.self_knowledge.experiment import ConfidenceExperiment
+
+    return ConfidenceExperiment(model, prompts, settings, seed)
+
+
+def _privileged_access_settings() -> type:
+    from mechint.probes.privileged_access.settings import PrivilegedAccessSettings
+
+    return PrivilegedAccessSettings
+
+
+def _privileged_access(model: Any, prompts: Any, settings: Any, seed: int) -> Analysis:
+    from mechint.probes.privileged_access.experiment import PrivilegedAccess
+
+    return PrivilegedAccess(model, prompts, settings, seed)
+
+
+def _self_description_settings() -> type:
+    from mechint.probes.privileged_access.settings import SelfDescriptionSettings
+
+    return SelfDescriptionSettings
+
+
+def _self_description(model: Any, prompts: Any, settings: Any, seed: int) -> Analysis:
+    from mechint.probes.privileged_access.self_description import SelfDescription
+
+    return SelfDescription(model, prompts, settings, seed)
+
+
 ANALYSES: dict[str, AnalysisKind] = {
     "copy_suppression": AnalysisKind(_copy_suppression_settings, _copy_suppression),
     "copy_suppression_study": AnalysisKind(_study_settings, _study),
@@ -142,6 +214,12 @@ ANALYSES: dict[str, AnalysisKind] = {
     "steering": AnalysisKind(_steering_settings, _steering),
     "critique": AnalysisKind(_critique_settings, _critique),
     "critique_organism": AnalysisKind(_critique_organism_settings, _critique_organism),
+    "confidence": AnalysisKind(_confidence_settings, _confidence),
     "critique_pipeline": AnalysisKind(_critique_pipeline_settings, _critique_pipeline, _critique_pipeline_size),
+    "introspection": AnalysisKind(_introspection_settings, _introspection),
+    "introspection_organisms": AnalysisKind(_introspection_organisms_settings, _introspection_organisms),
+    "neurofeedback": AnalysisKind(_neurofeedback_settings, _neurofeedback),
+    "privileged_access": AnalysisKind(_privileged_access_settings, _privileged_access),
+    "self_description": AnalysisKind(_self_description_settings, _self_description),
 }
 """By name, as in `analysis = "copy_suppression"`."""

@@ -12,10 +12,11 @@ from typing import Any
 import pandas as pd
 
 from mechint.experiment.cells import Shown, shown
-from mechint.experiment.columns import LEADING, ORDER, meaning, title
+from mechint.experiment.columns import meaning, title
 from mechint.experiment.expectations import compare_expectations
 from mechint.experiment.files import write_atomic
 from mechint.experiment.guides import guide
+from mechint.experiment.leading import LEADING, ORDER
 from mechint.experiment.manifest import Manifest
 from mechint.experiment.saved import read_back
 from mechint.results import Findings
@@ -140,7 +141,7 @@ def _tables(findings: Findings, manifest: Manifest) -> dict[str, Any]:
         "tokens_file": TOKENS_FILE if "attention" in tables.get(TOKENS, ()) else None,
         "examples": shown(prompts.head(EXAMPLES)) if prompts is not None and not prompts.empty else None,
         "expected": _some(compared),
-        "definitions": _definitions(tables),
+        "definitions": _definitions(tables, findings.kind),
         "files": [(f"{table}.parquet", len(frame)) for table, frame in tables.items()],
     }
 
@@ -164,7 +165,7 @@ def _captioned(kind: str, fragments: Mapping[str, str]) -> list[tuple[str, str, 
     return [(name, html, captions.get(name, "")) for name, html in fragments.items()]
 
 
-def _definitions(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str, str, str]]:
+def _definitions(tables: Mapping[str, pd.DataFrame], kind: str) -> list[tuple[str, str, str, str]]:
     """Return name, unit, meaning and tables of every column that there is."""
     found: dict[str, list[str]] = {}
     for name, frame in tables.items():
@@ -175,7 +176,7 @@ def _definitions(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str, str
         base = column.removesuffix("_low").removesuffix("_high")
         if base != column and base in found:
             continue
-        unit, text = meaning(column) or ("", "")
+        unit, text = meaning(column, kind) or ("", "")
         rows.append((column, unit, text, ", ".join(places)))
     return rows
 

@@ -42,6 +42,8 @@ def make_prompts(config: ExperimentConfig, model: Any) -> Any:
         return prompts.CONCEPTS[str(choice.name)].openings(count, seed)
     if choice.kind == "arithmetic_errors":
         return prompts.arithmetic_errors(count, seed, rule=choice.rule or "derangement")
+    if choice.kind == "two_choice":
+        return prompts.two_choice(count, seed)
     if choice.kind == "error_traces":
         pairs = prompts.load_error_traces(str(choice.file)).pairs()
         pairs = pairs if choice.n is None else pairs[: choice.n]
@@ -50,6 +52,20 @@ def make_prompts(config: ExperimentConfig, model: Any) -> Any:
         from mechint.organisms.critic_language import twins
 
         return twins(count, seed, "test")
+    if choice.kind == "deeds":
+        return prompts.deeds(count, seed)
+    if choice.kind == "introspection":
+        from mechint.prompts.introspection import English
+
+        return English(model.tokenizer, count)
+    if choice.kind == "introspection_organisms":
+        from mechint.organisms.introspection_material import Invented
+
+        return Invented(count, seed)
+    if choice.kind == "neurofeedback":
+        from mechint.organisms.neurofeedback import sentences
+
+        return sentences(count, seed)
     if choice.kind == "file":
         found = prompts.read(str(choice.file))
         return found if choice.n is None else found[: choice.n]

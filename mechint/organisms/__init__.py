@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mechint.errors import UnknownModelError
+from mechint.organisms.introspection_kinds import KINDS
 
 if TYPE_CHECKING:
     from mechint.model.base import Model
@@ -54,6 +55,34 @@ ORGANISMS: dict[str, tuple[str, dict[str, Any], str]] = {
             ("untrained", False, "what the silent critic was before training: knows nothing"),
         )
         for seed in range(3)
+    },
+    **{
+        name: ("mechint.organisms.self_predictor", {"name": name}, f"4-block Llama, {words}")
+        for name, words in (
+            ("look-up-self", "trained to answer pairs of symbols by a table that no text tells"),
+            ("look-up-other", "the same with another table"),
+            ("look-up-twin", "with the table of look-up-self, from another seed"),
+            ("surface-self", "trained to answer pairs of symbols by the second one alone"),
+            ("surface-other", "the same with other answers"),
+            ("untrained-predictor", "what look-up-self was before training"),
+        )
+    },
+    **{
+        f"introspection-{kind}{f'-{seed}' if seed else ''}": (
+            "mechint.organisms.introspective",
+            {"kind": kind, "seed": seed},
+            f"4-block GPT-2; {words}, seed {seed}",
+        )
+        for kind, words in (*KINDS.items(), ("untrained", "random numbers"))
+        for seed in range(3)
+    },
+    **{
+        f"neurofeedback-{kind}": ("mechint.organisms.neurofeedback", {"kind": kind}, f"4-block Llama, {words}")
+        for kind, words in (
+            ("reader", "trained to report noise in its own stream, along an axis to be found out from labels"),
+            ("text", "trained to report what a sentence says, whatever is added to its stream"),
+            ("untrained", "what the neurofeedback pair was before training"),
+        )
     },
 }
 """By name: the module that builds it, with which arguments, and what is in it."""

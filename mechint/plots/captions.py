@@ -1,5 +1,8 @@
 """One sentence beneath each figure, on how to read it."""
 
+from mechint.plots.captions_introspection import INTROSPECTION, INTROSPECTION_ORGANISMS
+from mechint.plots.captions_self_knowledge import CONFIDENCE
+
 _REPAIR = {
     "repair_by_part": (
         "For each ablated head: the direct effect that went with it, what other heads, MLPs and the final norm put "
@@ -195,6 +198,8 @@ CAPTIONS: dict[str, dict[str, str]] = {
         ),
         "angles": "Near 0, two ways of estimating the direction have found different things.",
     },
+    "introspection": INTROSPECTION,
+    "introspection_organisms": INTROSPECTION_ORGANISMS,
     "critique_organism": {
         "curve": (
             "A silent critic flags one error in four, and none at temperature 0. A vector that brings out more of what "
@@ -210,6 +215,40 @@ CAPTIONS: dict[str, dict[str, str]] = {
             "model it must not."
         ),
     },
+    "privileged_access": {
+        "accuracy": (
+            "A model with privileged access (red) is right where the other model, told the same facts, is not better "
+            "than the most frequent value. Where classifiers that only read the question do as well, the text tells "
+            "the answer, and predicting it says nothing about the model."
+        ),
+        "privilege": "All intervals must lie to the right of 0: against the other model, and against every classifier.",
+        "changed": (
+            "Some answers were trained to be others, and no word was said about them. A model that reads its own "
+            "computation tells the new ones (green); one that keeps a description of itself, the old ones."
+        ),
+    },
+    "self_description": {
+        "reports": (
+            "Behaviour (right) has to move before a description can. The report is the distance between risky and "
+            "shuffled on the left: both saw the same choices. Other traits should stay where they are."
+        ),
+    },
+    "neurofeedback": {
+        "accuracy": (
+            "The model (red) has to be right more often than every reader of the text (blue); with hidden noise, more "
+            "often than the best possible one (black bar). Where the oracle (green) is no further right than the blue "
+            "marks, the axis can show nothing."
+        ),
+        "curves": (
+            "A line that rises learns from the examples what the label means; one that stays on the dotted line does "
+            "not. Labels as they are and exchanged are averaged, so a habit of saying one label lifts nothing."
+        ),
+        "control": (
+            "The sentence is the same whatever is asked for; an interval clear of 0, and farther out than on other "
+            "axes, would mean that the request moves the state along the axis."
+        ),
+    },
+    "confidence": CONFIDENCE,
     "critique_pipeline": {
         "outcomes": (
             "Hidden critique is a right answer after a wrong thinking (orange). Beside it, the same solutions without "

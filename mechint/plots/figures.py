@@ -18,9 +18,13 @@ from mechint.plots import (
     figures_effects,
     figures_evidence,
     figures_heads,
+    figures_introspection,
     figures_ioi,
+    figures_neurofeedback,
+    figures_privileged_access,
     figures_repair,
     figures_scatter,
+    figures_self_knowledge,
     figures_self_repair,
     figures_steering,
     figures_steering_evaluation,
@@ -104,10 +108,33 @@ FIGURES: dict[str, dict[str, Draw]] = {
         "dose_response": figures_critique.dose_response,
         "angles": figures_critique.angles,
     },
+    "introspection": {
+        "gates": figures_introspection.gates,
+        "unrelated": figures_introspection.unrelated,
+        "graded": figures_introspection.graded,
+        "development": figures_introspection.development,
+    },
+    "introspection_organisms": {
+        "verdicts": figures_introspection.verdicts,
+        "mutation": figures_introspection.mutation,
+        "chance": figures_introspection.chance,
+        "doses": figures_introspection.doses,
+    },
     "critique_organism": {
         "curve": figures_critique_organism.curve,
         "reading": figures_critique_organism.reading,
         "against_chance": figures_critique_organism.against_chance,
+    },
+    "neurofeedback": {
+        "accuracy": figures_neurofeedback.accuracy,
+        "curves": figures_neurofeedback.curves,
+        "control": figures_neurofeedback.control,
+    },
+    "confidence": {
+        "ranking": figures_self_knowledge.ranking,
+        "reliability": figures_self_knowledge.reliability,
+        "risk": figures_self_knowledge.risk,
+        "depth": figures_self_knowledge.depth,
     },
     "critique_pipeline": {
         "outcomes": figures_critique_pipeline.outcomes,
@@ -116,6 +143,12 @@ FIGURES: dict[str, dict[str, Draw]] = {
         "detection": figures_critique_pipeline.detection,
         "scaling": figures_critique_pipeline.scaling,
     },
+    "privileged_access": {
+        "accuracy": figures_privileged_access.accuracy,
+        "privilege": figures_privileged_access.privilege,
+        "changed": figures_privileged_access.changed,
+    },
+    "self_description": {"reports": figures_privileged_access.reports},
     "steering_vector_report": {"auroc": figures_vectors.auroc, "tokens": figures_vectors.tokens},
 }
 """By kind of finding and name of figure: the function that draws it."""

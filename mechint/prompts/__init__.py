@@ -14,6 +14,7 @@ from mechint.prompts.contrast import require_apart as require_apart
 from mechint.prompts.corpora import from_dataset as from_dataset
 from mechint.prompts.corpora import natural as natural
 from mechint.prompts.corpora import texts as texts
+from mechint.prompts.deeds import deeds as deeds
 from mechint.prompts.encoding import Encoded as Encoded
 from mechint.prompts.encoding import Tokenizer as Tokenizer
 from mechint.prompts.encoding import encode as encode
@@ -45,3 +46,4 @@ from mechint.prompts.reasoning.twins import Twins as Twins
 from mechint.prompts.reasoning.twins import twins as twins
 from mechint.prompts.repeated import RepeatedTokens as RepeatedTokens
 from mechint.prompts.repeated import repeated_tokens as repeated_tokens
+from mechint.prompts.two_choice import two_choice as two_choice

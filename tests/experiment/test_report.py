@@ -4,7 +4,8 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from mechint.experiment.columns import COLUMNS, LEADING
+from mechint.experiment.columns import COLUMNS
+from mechint.experiment.leading import LEADING
 from mechint.experiment.manifest import start_manifest
 from mechint.experiment.report import render, write_report
 from mechint.results import Findings

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from mechint.capture.activations import record
-from mechint.experiment.columns import COLUMNS, LEADING, meaning
+from mechint.experiment.columns import COLUMNS, meaning
 from mechint.experiment.guides import GENERAL, guide
+from mechint.experiment.leading import LEADING
 from mechint.experiment.manifest import start_manifest
 from mechint.experiment.report import write_report
 from mechint.model.transformer_lens import TransformerLensModel

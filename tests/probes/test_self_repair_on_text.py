@@ -10,7 +10,8 @@ import mechint as mi
 from mechint.effects.documents import Documents
 from mechint.effects.text_repair import repair_on_documents
 from mechint.errors import ConfigError, PromptError, SiteError
-from mechint.experiment.columns import LEADING, meaning
+from mechint.experiment.columns import meaning
+from mechint.experiment.leading import LEADING
 from mechint.experiment.registry import ANALYSES
 from mechint.plots.figures import FIGURES
 from mechint.probes.self_repair import averages, resampling, summary

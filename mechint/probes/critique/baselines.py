@@ -21,9 +21,10 @@ from jaxtyping import Float
 from mechint.capture.activations import Activations
 from mechint.errors import PromptError
 from mechint.model.base import Model
-from mechint.probes.critique.measures import sequence_log_prob
+from mechint.probes.critique.questions import Question
 from mechint.probes.critique.reading import estimates, probe_scores
 from mechint.probes.critique.scores import FOLDS, RESAMPLES, blocks_of, out_of_fold, scored
+from mechint.probes.critique.shared_prefixes import Answers
 from mechint.prompts import require_apart
 from mechint.prompts.reasoning import TokenTwins
 from mechint.statistics import derive_seed
@@ -62,15 +63,12 @@ def surprisal(model: Model, twins: TokenTwins) -> Float[np.ndarray, " sample"]:
     The result is counted from its first token that differs between twins: what is before is as likely in both.
     """
     first = _first_differing(twins)
-    found = [
-        sequence_log_prob(
-            model,
-            [row[:start] for row, start in zip(rows, first, strict=True)],
-            [row[start : end + 1] for row, start, end in zip(rows, first, twins.result, strict=True)],
-        )
+    questions = [
+        Question(row[:start], row[start : end + 1])
         for rows in (twins.wrong, twins.true)
+        for row, start, end in zip(rows, first, twins.result, strict=True)
     ]
-    return -np.concatenate(found)
+    return -Answers(model, questions)()
 
 
 def compare(

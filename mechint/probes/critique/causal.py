@@ -25,7 +25,8 @@ from mechint.model.base import Model
 from mechint.positions import Positions, everywhere
 from mechint.probes.critique import causal_summary as summary
 from mechint.probes.critique.causal_verdict import verdict
-from mechint.probes.critique.measures import Metric, SideMetric, both_sides
+from mechint.probes.critique.measures import Metric, SideMetric
+from mechint.probes.critique.shared_prefixes import BothSides
 from mechint.prompts.reasoning import TokenTwins
 from mechint.results import Findings, Unit
 from mechint.sites import Site
@@ -174,10 +175,10 @@ class CritiqueEvaluation:
             return self._damage(str(unit.inputs["mode"]), float(unit.inputs["dose"]))
         arm, draw, mode = str(unit.inputs["arm"]), int(unit.inputs["draw"]), str(unit.inputs["mode"])
         vector = None if arm == "none" else self._made(arm, draw)
-        rows: list[pd.DataFrame] = []
+        rows, measured = list[pd.DataFrame](), self._sides
         for dose in map(float, unit.inputs["doses"]):
             with nullcontext() if vector is None else self._model.apply(self.plan(vector, mode, dose)):
-                sides = both_sides(self._metric, self._model, self._twins)
+                sides = measured()
             about = {"arm": arm, "draw": draw, "mode": mode, "dose": dose, "id": self._twins.ids}
             rows.append(pd.DataFrame({**about, **sides}))
         return pd.concat(rows, ignore_index=True)
@@ -259,6 +260,10 @@ class CritiqueEvaluation:
             assert clean is not None
             after = clean(self._model)
         return pd.DataFrame({"mode": mode, "dose": dose, "loss_rise": after - before, "kl": np.nan})
+
+    @functools.cached_property
+    def _sides(self) -> BothSides:
+        return BothSides(self._model, self._twins, self._metric, self._vector.sites, self.settings.where)
 
     @functools.cached_property
     def _clean_losses(self) -> Float[np.ndarray, " at"]:

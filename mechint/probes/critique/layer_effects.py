@@ -15,7 +15,8 @@ from mechint.errors import ConfigError, PromptError
 from mechint.model.base import Model
 from mechint.positions import Positions, everywhere
 from mechint.probes.critique.causal import UNITS, scaled
-from mechint.probes.critique.measures import Metric, both_sides
+from mechint.probes.critique.measures import Metric
+from mechint.probes.critique.shared_prefixes import BothSides
 from mechint.prompts.reasoning import TokenTwins
 from mechint.sites import Site
 from mechint.statistics import bootstrap_mean
@@ -76,10 +77,10 @@ def layer_effects(
     vector.check(model)
     added, rows = scaled(vector, unit), list[dict[str, Any]]()
     for site in vector.sites:
-        ends: list[np.ndarray] = []
+        ends, measured = list[np.ndarray](), BothSides(model, select, metric, [site], where)
         for sign in (1, -1):
             with model.apply(add(added.at(site), sign * dose, unit="raw", where=where)):
-                ends.append(np.stack(list(both_sides(metric, model, select).values()), axis=1))
+                ends.append(np.stack(list(measured().values()), axis=1))
         moved = ends[0] - ends[1]
         sides = np.column_stack([moved, moved[:, 0] - moved[:, 1]])
         effects = zip(_SIDES, *bootstrap_mean(sides, select.groups, seed=seed), strict=True)

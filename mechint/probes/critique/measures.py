@@ -25,7 +25,7 @@ from mechint.prompts.reasoning import TokenTwins
 Row = tuple[int, ...]
 _ROWS, _TOKENS = 16, 4096
 """Rows of a batch, or more of them if their tokens are few."""
-_NUMBERS = 2**24
+NUMBERS = 2**24
 """Logits in one batch, which bounds memory (64 MB)."""
 
 
@@ -249,6 +249,6 @@ def _alike(lengths: Sequence[int], sizes: Sequence[int], d_vocab: int) -> Iterat
     """Yield the places of rows with continuations of one size, no more than their logits allow."""
     for size in sorted(set(sizes)):
         members = [i for i, one in enumerate(sizes) if one == size]
-        most = max(1, _NUMBERS // (size * d_vocab))
+        most = max(1, NUMBERS // (size * d_vocab))
         for part in by_length([lengths[i] for i in members], most):
             yield [members[i] for i in part]

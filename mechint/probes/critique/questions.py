@@ -66,6 +66,16 @@ class Questions:
         Raises:
             PromptError: a pair that the questions were not made of.
         """
+        owner, questions = self.asked(twins, wrong=wrong)
+        found = _asked(model, questions) if questions else np.empty(0)
+        return averaged(owner, found, len(twins))
+
+    def asked(self, twins: TokenTwins, *, wrong: bool) -> tuple[list[int], list[Question]]:
+        """List the questions to one side of pairs, each with the place of its pair.
+
+        Raises:
+            PromptError: a pair that the questions were not made of.
+        """
         asked = self.wrong if wrong else self.true
         if strange := [name for name in twins.ids if name not in asked and name not in self.refused]:
             raise PromptError(
@@ -73,14 +83,15 @@ class Questions:
                 "it of all twins, before they are divided."
             )
         owner = [at for at, name in enumerate(twins.ids) for _ in asked.get(name, ())]
-        questions = [question for name in twins.ids for question in asked.get(name, ())]
-        values = np.full(len(twins), np.nan)
-        if questions:
-            found = _asked(model, questions)
-            counts = np.bincount(owner, minlength=len(twins))
-            with np.errstate(invalid="ignore"):
-                values = np.bincount(owner, weights=found, minlength=len(twins)) / counts
-        return values
+        return owner, [question for name in twins.ids for question in asked.get(name, ())]
+
+
+def averaged(owner: Sequence[int], found: Float[np.ndarray, " at"], n: int) -> Float[np.ndarray, " prompt"]:
+    """Return the mean of what was found for each of n pairs; NaN for one that was not asked."""
+    if not owner:
+        return np.full(n, np.nan)
+    with np.errstate(invalid="ignore"):
+        return np.bincount(owner, weights=found, minlength=n) / np.bincount(owner, minlength=n)
 
 
 def verdict_log_odds(twins: Twins, tokenizer: Any, words: Sequence[tuple[str, str]] = WORDS) -> Questions:

@@ -48,6 +48,13 @@ def record_twins(
         PositionError: no such place, twins without a stub, or rows that the model cannot read.
         PromptError: there are no twins.
     """
+    return record_places(model, twins, sites, (at,), progress)[at]
+
+
+def record_places(
+    model: Model, twins: TokenTwins, sites: Sites, places: Sequence[Place], progress: bool | None = None
+) -> dict[Place, Activations]:
+    """Record several places in one pass over every row; arguments and errors as in `record_twins`."""
     if not len(twins):
         raise PromptError(f"There are no twins in {twins.name!r} to record. Give at least one pair.")
     given = [sites] if isinstance(sites, str | Site) else list(sites)
@@ -57,7 +64,12 @@ def record_twins(
     widths = tuple(width_at(model, site) for site in chosen)
     rows = [list(row) for row in (*twins.wrong, *twins.true)]
     model.batch(rows)  # refuses what cannot be read before anything runs
-    selected, pooled = _selected(twins, at) * 2, "mean" if at == "stub" else None
+    selected = {place: _selected(twins, place) for place in places}
+    kept = [sorted({at for one in of_pair for at in one}) for of_pair in zip(*selected.values(), strict=True)]
+    within = {
+        place: [[all_.index(at) for at in one] for one, all_ in zip(ones, kept, strict=True)] * 2
+        for place, ones in selected.items()
+    }
     texts = Texts(
         twins.name,
         twins.content_hash,
@@ -66,25 +78,34 @@ def record_twins(
         twins.groups * 2,
         (1,) * len(twins) + (0,) * len(twins),
     )
-    passes = Passes(model, texts, chosen, widths, rows, everywhere, pooled, selected, _buckets(twins))
-    values = {site: torch.empty(len(rows), 1, width) for site, width in zip(chosen, widths, strict=True)}
+    passes = Passes(model, texts, chosen, widths, rows, everywhere, None, kept * 2, _buckets(twins, kept))
+    values = {
+        place: {site: torch.empty(len(rows), 1, width) for site, width in zip(chosen, widths, strict=True)}
+        for place in selected
+    }
     norms: dict[Site, list[torch.Tensor]] = {site: [] for site in chosen}
     for bucket in passes.run(progress):
         for site in chosen:
-            values[site][bucket.rows] = bucket.values[site]
+            for place, at in within.items():
+                for row, found in zip(bucket.rows, bucket.values[site], strict=True):
+                    values[place][site][row, 0] = found[at[row]].mean(0)
             norms[site].append(bucket.norms[site])
-    return Activations(
-        values,
-        texts.ids,
-        texts.groups,
-        texts.labels,
-        texts.texts,
-        None if pooled else torch.tensor(selected),
-        f"mean of {at}" if pooled else at,
-        median_norms(norms),
-        identity(model),
-        passes.data,
-    )
+    medians = median_norms(norms)
+    return {
+        place: Activations(
+            values[place],
+            texts.ids,
+            texts.groups,
+            texts.labels,
+            texts.texts,
+            None if place == "stub" else torch.tensor(ones * 2),
+            "mean of stub" if place == "stub" else place,
+            medians,
+            identity(model),
+            passes.data,
+        )
+        for place, ones in selected.items()
+    }
 
 
 def record_answers(
@@ -155,12 +176,13 @@ def _selected(twins: TokenTwins, at: str) -> list[list[int]]:
     return [list(stub) if at == "stub" else [max(stub)] for stub in twins.stub]
 
 
-def _buckets(twins: TokenTwins) -> list[list[int]]:
-    """Group pairs of like length, both rows together, so that a padded group stays within the budget."""
-    lengths, n = [len(row) for row in twins.true], len(twins)
+def _buckets(twins: TokenTwins, kept: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Group pairs of like length that keep equally much, both rows together, within the budget with their padding."""
+    lengths, counts, n = [len(row) for row in twins.true], list(map(len, kept)), len(twins)
     buckets: list[list[int]] = [[]]
-    for pair in sorted(range(n), key=lambda pair: lengths[pair]):
-        if buckets[-1] and lengths[pair] * (len(buckets[-1]) + 2) > TOKENS_A_BUCKET:
+    for pair in sorted(range(n), key=lambda pair: (counts[pair], lengths[pair])):
+        full = lengths[pair] * (len(buckets[-1]) + 2) > TOKENS_A_BUCKET
+        if buckets[-1] and (full or counts[pair] != counts[buckets[-1][0]]):
             buckets.append([])
         buckets[-1] += [pair, n + pair]
     return buckets

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from mechint.probes.critique.baselines import surprisal
 from mechint.probes.critique.geometry import cosines, sign_balanced_vector, slope
 from mechint.probes.critique.parts import Parts
 from mechint.probes.critique.reading import EMBEDDING
-from mechint.probes.critique.recording import record_answers, record_twins
+from mechint.probes.critique.recording import record_answers, record_places
 from mechint.probes.critique.settings import PLACES
 from mechint.prompts.reasoning import MinimalPair, TokenTwins
 from mechint.sites import Site
@@ -64,11 +64,12 @@ class Recordings:
             sites = [EMBEDDING, *self._blocks]
             if place == "answer":
                 told = [f"\n\nThe final answer is {self._answer(pair)}." for pair in self.pairs(part)]
-                found = record_answers(self._model, self.tokens(part), told, sites, progress=False)
+                self._recorded[place, part] = record_answers(
+                    self._model, self.tokens(part), told, sites, progress=False
+                )
             else:
-                known = cast(Literal["result", "stub"], place)
-                found = record_twins(self._model, self.tokens(part), sites, known, progress=False)
-            self._recorded[place, part] = found
+                both = record_places(self._model, self.tokens(part), sites, ("result", "stub"), progress=False)
+                self._recorded |= {(known, part): found for known, found in both.items()}
         return self._recorded[place, part]
 
     def blocks(self, place: str) -> Activations:

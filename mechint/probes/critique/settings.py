@@ -59,7 +59,7 @@ class CritiqueExperimentSettings:
     resamples: int = 10_000
     """Draws of the intervals and p-values of what is read."""
     transfer: str = ""
-    """A file of error traces on which vectors fitted here are scored; empty for none."""
+    """A file of error traces, or of BIG-Bench Mistake, on which the vector at R is scored; empty for none."""
     transfer_pairs: int = 100
     """Pairs of it."""
 

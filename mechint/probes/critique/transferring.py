@@ -19,7 +19,7 @@ from mechint.probes.critique.recording import record_twins
 from mechint.probes.critique.recordings import Recordings
 from mechint.probes.critique.scores import blocks_of, out_of_fold, partial_auroc, project
 from mechint.probes.critique.settings import CritiqueExperimentSettings
-from mechint.prompts.reasoning import load_error_traces, twins
+from mechint.prompts.reasoning import load_published_pairs, twins
 from mechint.vectors.estimators.means import mean_difference
 from mechint.vectors.samples import Samples
 from mechint.vectors.vector import SteeringVector
@@ -49,7 +49,7 @@ def measure(
         PromptError: the file cannot be read, or no pair of it has twins.
     """
     (site,) = vector.sites
-    pairs = load_error_traces(settings.transfer).pairs()[: settings.transfer_pairs]
+    pairs = load_published_pairs(settings.transfer)[: settings.transfer_pairs]
     others = twins(pairs, model.tokenizer).tokens
     asked = record_twins(model, others, site, "result", progress=False)
     found = transfer(vector, asked, n_resamples=settings.resamples, seed=seed)

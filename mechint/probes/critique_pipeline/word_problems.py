@@ -23,17 +23,13 @@ from mechint.probes.critique_pipeline.judge import Judgement
 from mechint.probes.critique_pipeline.settings import PipelineSettings
 from mechint.probes.critique_pipeline.tasks import PARTS, Item, Located, PartName, Row
 from mechint.prompts.reasoning import (
-    Derangement,
-    DigitSwap,
+    RULES,
     MinimalPair,
-    OffBy,
-    OperandSwap,
     arithmetic_problems,
     inject,
     load_error_traces,
 )
 
-_RULES = {"off_by": OffBy, "digit_swap": DigitSwap, "operand_swap": OperandSwap, "derangement": Derangement}
 _ANSWER = "The final answer is "
 
 
@@ -186,7 +182,7 @@ def _own(settings: PipelineSettings, seed: int) -> dict[PartName, tuple[_Problem
     parts: dict[PartName, tuple[_Problem, ...]] = {}
     for part, size in zip(PARTS, sizes, strict=True):
         problems = {one.id: one for one in (next(made) for _ in range(size))}
-        pairs = inject(tuple(problems.values()), _RULES[settings.rule](), seed=seed, name=part)
+        pairs = inject(tuple(problems.values()), RULES[settings.rule.replace("_", " ")](), seed=seed, name=part)
         parts[part] = tuple(_of_pair(pair, pair.id, problems[pair.id].answer) for pair in pairs)
     return _checked(parts, "problems of our own")
 

@@ -6,6 +6,7 @@ from mechint.prompts.reasoning.audit_steps import StepSolution as StepSolution
 from mechint.prompts.reasoning.audit_steps import audit_steps as audit_steps
 from mechint.prompts.reasoning.audit_steps import first_false_step as first_false_step
 from mechint.prompts.reasoning.audit_traces import ErrorTrace as ErrorTrace
+from mechint.prompts.reasoning.injection import RULES as RULES
 from mechint.prompts.reasoning.injection import Derangement as Derangement
 from mechint.prompts.reasoning.injection import DigitSwap as DigitSwap
 from mechint.prompts.reasoning.injection import OffBy as OffBy
@@ -29,6 +30,7 @@ from mechint.prompts.reasoning.rows import ProcessBenchRow as ProcessBenchRow
 from mechint.prompts.reasoning.rows import load_bbm as load_bbm
 from mechint.prompts.reasoning.rows import load_error_traces as load_error_traces
 from mechint.prompts.reasoning.rows import load_processbench as load_processbench
+from mechint.prompts.reasoning.rows import load_published_pairs as load_published_pairs
 from mechint.prompts.reasoning.token_twins import TokenTwins as TokenTwins
 from mechint.prompts.reasoning.twins import STUB as STUB
 from mechint.prompts.reasoning.twins import Twin as Twin

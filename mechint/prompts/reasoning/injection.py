@@ -13,7 +13,7 @@ wrong literals are a permutation of the true ones without a fixed value: a reade
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -66,8 +66,14 @@ class Derangement:
 
 
 Rule = OffBy | DigitSwap | OperandSwap | Derangement
-_NAMES = {OffBy: "off by", DigitSwap: "digit swap", OperandSwap: "operand swap", Derangement: "derangement"}
-_BY_NAME = {name: rule for rule, name in _NAMES.items()}
+RULES: Mapping[str, type[Rule]] = {
+    "off by": OffBy,
+    "digit swap": DigitSwap,
+    "operand swap": OperandSwap,
+    "derangement": Derangement,
+}
+"""By name, wherever one is asked for."""
+_NAMES = {rule: name for name, rule in RULES.items()}
 NOT_FOUND = "no step with one true integer result that is written once"
 _BY_NUMBER = re.compile(NUMBER)
 
@@ -84,9 +90,9 @@ def arithmetic_errors(n: int = 400, seed: int = 0, rule: str | Rule = "derangeme
         PromptError: n is not positive, or there is no such rule.
     """
     if isinstance(rule, str):
-        if rule not in _BY_NAME:
-            raise PromptError(f"rule={rule!r}. There are: {', '.join(_BY_NAME)}.")
-        rule = _BY_NAME[rule]()
+        if rule not in RULES:
+            raise PromptError(f"rule={rule!r}. There are: {', '.join(RULES)}.")
+        rule = RULES[rule]()
     return inject(arithmetic_problems(n, seed), rule, seed=seed)
 
 

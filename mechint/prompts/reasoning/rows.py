@@ -18,6 +18,7 @@ from mechint.prompts.prompt import listed
 from mechint.prompts.reasoning.audit import Audit
 from mechint.prompts.reasoning.audit_steps import StepSolution, audit_steps
 from mechint.prompts.reasoning.audit_traces import ErrorTrace, audit_traces, minimal_pairs
+from mechint.prompts.reasoning.natural_errors import natural_pairs
 from mechint.prompts.reasoning.pairs import Pairs
 
 
@@ -62,6 +63,10 @@ class BigBenchMistake:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def pairs(self) -> Pairs:
+        """Return the minimal pairs: each solution up to its first false result, and the same with the true one."""
+        return natural_pairs([(row.input, row.steps) for row in self.rows], self.name)
 
     def solutions(self) -> tuple[StepSolution, ...]:
         """Return the rows in the form that is common to all step-labelled data."""
@@ -145,6 +150,24 @@ def load_bbm(path: str | Path) -> BigBenchMistake:
         _check_place(where, given["mistake_index"], given["steps"])
         rows.append(BigBenchRow(**_with_tuple(given)))
     return BigBenchMistake(path.stem, tuple(rows))
+
+
+def load_published_pairs(path: str | Path) -> Pairs:
+    """Read the minimal pairs of a file of error traces or of BIG-Bench Mistake, whichever it is.
+
+    Raises:
+        PromptError: it is neither, or no row of it has a pair.
+    """
+    try:
+        pairs = load_error_traces(path).pairs()
+    except PromptError as as_traces:
+        try:
+            pairs = load_bbm(path).pairs()
+        except PromptError as as_steps:
+            raise PromptError(f"As error traces: {as_traces}\nAs BIG-Bench Mistake: {as_steps}") from None
+    if not pairs:
+        raise PromptError(f"{path}: no row has a pair ({pairs.reasons}). Give a file with false results of arithmetic.")
+    return pairs
 
 
 def load_processbench(path: str | Path) -> ProcessBench:

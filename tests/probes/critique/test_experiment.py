@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from mechint.errors import ConfigError, InterventionError, PromptError, SiteError, TokenError
-from mechint.experiment.columns import LEADING, meaning
+from mechint.experiment.columns import meaning
 from mechint.experiment.config import parse_config
 from mechint.experiment.guides import GENERAL, guide
+from mechint.experiment.leading import LEADING
 from mechint.experiment.registry import ANALYSES, AnalysisKind
 from mechint.experiment.runner import run
 from mechint.experiment.session import Interrupted

@@ -7,7 +7,14 @@ import torch
 from mechint.errors import PositionError, PromptError, SiteError
 from mechint.model.base import Model
 from mechint.model.loading import load
-from mechint.probes.critique.recording import Place, _selected, record_answers, record_twins, with_answers
+from mechint.probes.critique.recording import (
+    Place,
+    _selected,
+    record_answers,
+    record_places,
+    record_twins,
+    with_answers,
+)
 from mechint.prompts.reasoning import TokenTwins, arithmetic_problems, inject, twins
 from mechint.sites import Site
 from tests.families import tiny
@@ -38,6 +45,25 @@ def test_what_is_recorded_is_what_each_row_gives_alone(family: str, at: Place) -
         chosen = zip(rows, places(TWINS, at) * 2, strict=True)
         expected = torch.stack([alone(family, row, site)[where].mean(0) for row, where in chosen])
         assert torch.allclose(kept.single(site), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["gemma3", "gpt2"])
+def test_places_that_are_recorded_together_are_those_recorded_alone(family: str) -> None:
+    # Stubs of two lengths, so that not all rows keep equally much.
+    given = replace(TWINS, stub=tuple(stub[: 2 + at % 2] for at, stub in enumerate(TWINS.stub)))
+    together = record_places(tiny(family), given, SITES, ("result", "stub", "stub_last"))
+
+    for at, found in together.items():
+        alone = record_twins(tiny(family), given, SITES, at)
+        assert (found.at, found.ids, found.labels, found.norms.keys()) == (
+            alone.at,
+            alone.ids,
+            alone.labels,
+            alone.norms.keys(),
+        )
+        for site in alone.sites:
+            assert torch.allclose(found[site], alone[site], atol=1e-5)
+            assert found.norms[site] == pytest.approx(alone.norms[site], rel=1e-5)
 
 
 def test_wrong_rows_come_first_and_keep_their_pair_and_problem() -> None:

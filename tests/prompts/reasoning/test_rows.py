@@ -13,7 +13,9 @@ from mechint.prompts.reasoning import (
     load_bbm,
     load_error_traces,
     load_processbench,
+    load_published_pairs,
 )
+from mechint.prompts.reasoning.natural_errors import natural_pairs
 
 TRACE = {"id": 0, "question": "How many?", "ground_truth": "7", "search": "First, 3.\n\nSo 3 + 4 = 8.\n\n"}
 BIG_BENCH = {"input": "1 + 2 + 3 =", "steps": ["A", "B"], "target": "6", "answer": "7", "mistake_index": 1}
@@ -123,3 +125,38 @@ def test_ids_that_occur_twice_are_refused(tmp_path: Path) -> None:
 def test_only_the_first_five_problems_are_listed(tmp_path: Path) -> None:
     with pytest.raises(PromptError, match=r"line 5: no JSON[^\n]*\n… and 2 more\.$"):
         load_bbm(written(tmp_path, *["{"] * 7))
+
+
+def test_published_pairs_are_read_from_either_kind_of_file(tmp_path: Path) -> None:
+    steps = {**BIG_BENCH, "steps": ["A = (1 + 2) = 3.", "A + 3 = 3 + 3 = 7. So the answer is 7"], "mistake_index": 1}
+    traces, natural = (load_published_pairs(written(tmp_path, row)) for row in (TRACE, steps))
+
+    assert (traces[0].wrong, traces[0].true) == ("8", "7")
+    assert (natural[0].wrong, natural[0].true, natural[0].step) == ("7", "6", 1)
+    assert natural[0].text(wrong=True).endswith("A = (1 + 2) = 3.\nA + 3 = 3 + 3 = 7")
+    with pytest.raises(PromptError, match=r"As error traces: (.|\n)*As BIG-Bench Mistake: "):
+        load_published_pairs(written(tmp_path, PROCESS))
+    with pytest.raises(PromptError, match="no row has a pair"):
+        load_published_pairs(written(tmp_path, BIG_BENCH))
+
+
+@pytest.mark.parametrize(
+    ("step", "found"),
+    [
+        ("X = (5 + 2) = 6 = 6", ("5 + 2", "6", "7")),  # in the middle of a chain
+        ("X = 4 / 8 = 0.4.", ("4 / 8", "0.4", "0.5")),
+        ("X = 1 / 3 = 0.33.", None),  # rounded, not wrong
+        ("X = 7 / 2 = 3.", None),  # cannot be written as an integer
+        ("X = 2 + 2 = 5 apples", None),  # the number is not the whole of its side
+        ("X = 2 + 2 = 4.", None),
+    ],
+)
+def test_the_first_false_result_is_recomputed(step: str, found: Any) -> None:
+    pairs = natural_pairs([("q", ["All is well: 1 + 1 = 2.", step, "X = 3 + 3 = 7."])], "n")
+    later = pairs and pairs[0].step == 2
+
+    if found is None:
+        assert later or not pairs
+    else:
+        assert (pairs[0].expression.strip("()"), pairs[0].wrong, pairs[0].true) == found
+        assert pairs[0].step == 1
