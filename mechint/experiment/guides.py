@@ -144,7 +144,7 @@ GUIDES: dict[str, tuple[str, ...]] = {
         "Sentences are shown, each with a label that says on which side of an axis in the model's own activations it "
         "lies. The model predicts the label of the next sentence. If it can, does it read its state, or the text?",
         "Axes: LR tells two classes of sentences apart; PC1 and PC8 are principal components of the activations; null "
-        "is a random mix of components that means nothing; random labels is LR on classes drawn at random, as published.",
+        "is a random mix of components that means nothing; random labels is LR on classes drawn at random.",
         "Without noise a state is a function of the text, so whoever reads the text can do the same. The model stands "
         "beside classifiers that read the text and were shown the same examples, and beside an oracle that reads the "
         "true state. Where the oracle is no better than the text's readers, nobody could have shown anything, and the "

@@ -64,7 +64,7 @@ def record_places(
     widths = tuple(width_at(model, site) for site in chosen)
     rows = [list(row) for row in (*twins.wrong, *twins.true)]
     model.batch(rows)  # refuses what cannot be read before anything runs
-    selected = {place: _selected(twins, place) for place in places}
+    selected: dict[Place, list[list[int]]] = {place: _selected(twins, place) for place in places}
     kept = [sorted({at for one in of_pair for at in one}) for of_pair in zip(*selected.values(), strict=True)]
     within = {
         place: [[all_.index(at) for at in one] for one, all_ in zip(ones, kept, strict=True)] * 2
