@@ -20,6 +20,8 @@ from mechint.plots.figures_style import (
 )
 from mechint.plots.rows import groups, records, where
 
+_MOST_TICKS = 12
+"""Blocks that each have a number on the axis."""
 _RUNS = {"injected": VERMILLION, "matched": BLUE, "baseline": BLUE}
 _OUTCOMES = {
     "corrected": ("thinking right, answer right", BLUE),
@@ -60,11 +62,14 @@ def layers(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
     _line(figure, table, "layer", "probe_auroc", "probe (AUROC)", BLUE)
     if usable(table, "layer_effect"):
         _line(figure, table, "layer", "layer_effect", "layer effect (share)", ORANGE)
+    # Lines that lie upon each other have one label.
+    lines: dict[float, list[str]] = {}
     for row in records(tables.get("surface", pd.DataFrame())):
-        figure.add_hline(
-            y=row["probe_auroc"], line_color=MUTED, line_dash="dash", annotation_text=escape(row["surface"])
-        )
-    figure.update_xaxes(title_text="Block (index from 0)")
+        lines.setdefault(round(row["probe_auroc"], 2), []).append(escape(row["surface"]))
+    for height, names in lines.items():
+        figure.add_hline(y=height, line_color=MUTED, line_dash="dash", annotation_text=", ".join(names))
+    few = len(table) <= _MOST_TICKS
+    figure.update_xaxes(title_text="Block (index from 0)", dtick=1 if few else None)
     figure.update_yaxes(title_text="AUROC, or difference of shares")
     return figure
 

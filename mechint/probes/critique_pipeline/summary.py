@@ -171,8 +171,8 @@ def verdict(found: Mapping[str, pd.DataFrame], pairs: Found, s: PipelineSettings
     words = surface.iloc[int(surface["probe_auroc"].to_numpy().argmax())]
     said.append(
         f"Vector from {len(pairs.answers)} {pairs.source}. Held out, a probe tells its sides apart with an AUROC of at "
-        f"most {best['probe_auroc']:.3f} (L{best['layer']}); {words['surface']} of the answers alone reach "
-        f"{words['probe_auroc']:.3f}."
+        f"most {best['probe_auroc']:.3f} (L{best['layer']}); from the {words['surface']} of the "
+        f"answers alone one reaches {words['probe_auroc']:.3f}."
     )
     tested = _where(found["tests"], contrast="difference")
     for row in tested[tested["alpha"] > 0].to_dict("records"):

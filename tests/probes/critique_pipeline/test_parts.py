@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import transformers
 
 from mechint.errors import ConfigError, InterventionError
 from mechint.model.base import Logits
+from mechint.plots import figures_critique_pipeline
 from mechint.positions import everywhere
 from mechint.probes.critique_pipeline.experiment import CritiquePipeline
 from mechint.probes.critique_pipeline.generation import write
@@ -264,3 +266,18 @@ def test_each_further_weight_costs_two_operations_for_each_token_that_is_read():
     assert weights == 3 * SHAPE.n_layers * SHAPE.d_model
     assert more["flops"] - row["flops"] == 2 * row["tokens"] * weights
     assert more["bytes"] - row["bytes"] == 4 * weights
+
+
+def test_lines_that_lie_upon_each_other_have_one_label() -> None:
+    blocks = pd.DataFrame({"layer": [0, 1], "probe_auroc": [0.5, 0.9], "probe_auroc_low": 0.4, "probe_auroc_high": 1.0})
+    alike, apart = (
+        figures_critique_pipeline.layers(
+            {"layers": blocks, "surface": pd.DataFrame({"surface": ["length", "words"], "probe_auroc": aurocs})}
+        )
+        for aurocs in ([0.5, 0.5], [0.5, 0.8])
+    )
+
+    assert alike is not None
+    assert apart is not None
+    assert [note["text"] for note in alike.layout["annotations"] if "length" in note["text"]] == ["length, words"]
+    assert {"length", "words"} <= {note["text"] for note in apart.layout["annotations"]}

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from mechint.model.loading import load_parts
-from mechint.prompts.reasoning import Audit, derange, load_bbm, load_error_traces, twins
+from mechint.prompts.reasoning import (
+    Audit,
+    derange,
+    first_false_step,
+    load_bbm,
+    load_error_traces,
+    load_published_pairs,
+    twins,
+)
 
 FOLDER = Path(os.environ.get("MECHINT_CRITIQUE_DATA", "/nonexistent"))
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="MECHINT_CRITIQUE_DATA names no folder")
@@ -104,3 +112,17 @@ def test_the_index_of_a_step_tells_mistakes_as_often_as_pairs_of_steps_say(name:
     wins = sum((at > k) + (at == k) / 2 for at in mistakes for k in earlier)
 
     assert rows.audit()["AUROC of the index of a step"].value == pytest.approx(wins / len(mistakes) / len(earlier))
+
+
+def test_errors_that_a_model_made_are_recomputed_where_the_checker_sees_them() -> None:
+    path = FOLDER / "multistep_arithmetic.jsonl"
+    rows, pairs = load_bbm(path).rows, load_published_pairs(path)
+
+    assert pairs.pairs == load_bbm(path).pairs().pairs
+    assert len(pairs) >= 30
+    for pair in pairs:
+        steps = rows[int(pair.group.rsplit("-", 1)[1])].steps
+        first = first_false_step(steps)
+        assert first is not None
+        assert first <= pair.step
+        assert pair.wrong in steps[pair.step]
