@@ -39,7 +39,7 @@ from mechint.organisms.critic_language import (
     vocabulary,
     word_ids,
 )
-from mechint.organisms.trained import HEADER
+from mechint.organisms.shipped import save_half
 from mechint.organisms.training import one_thread
 from mechint.statistics import derive_seed, generator
 
@@ -182,14 +182,6 @@ def _loss(
     return loss + recipe.help * nn.functional.cross_entropy(answers, true)
 
 
-def save(model: Any, header: dict[str, Any], path: Path) -> None:
-    """Write the weights in half precision, with their header: what is loaded is rounded, and is what was measured."""
-    from safetensors.torch import save_file
-
-    tensors = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, path, metadata={HEADER: json.dumps(header, sort_keys=True)})
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train an organism and write its file.
 
@@ -202,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--family", choices=("llama", "gemma"), default="llama")
     given = parser.parse_args(arguments)
     model, header = make(CriticRecipe(given.seed), given.family)
-    save(model, header, given.out)
+    save_half(model.state_dict(), header, given.out)
     sys.stdout.write(f"{json.dumps(header, sort_keys=True)}\n")
 
 

@@ -36,7 +36,7 @@ from tqdm.auto import tqdm, trange
 from mechint.organisms import introspection_language as language
 from mechint.organisms.introspection_kinds import KINDS, Kind
 from mechint.organisms.introspection_language import LENGTH, N_CONCEPTS, N_TEXT, WORD, Trials, trials
-from mechint.organisms.trained import HEADER
+from mechint.organisms.shipped import save_half
 from mechint.organisms.training import one_thread
 from mechint.statistics import derive_seed
 
@@ -202,14 +202,12 @@ def _above(name: str) -> bool:
 
 
 def save(made: dict[Kind, Any], header: dict[str, Any], path: Path) -> None:
-    """Write organisms of one seed into one file in half precision: what they share once, the rest by kind."""
-    from safetensors.torch import save_file
-
+    """Write organisms of one seed into one file: what they share once, the rest by kind."""
     tensors: dict[str, Tensor] = {}
     for kind, model in made.items():
         for name, tensor in model.state_dict().items():
-            tensors[f"{kind}/{name}" if _above(name) else name] = tensor.half().contiguous()
-    save_file(tensors, path, metadata={HEADER: json.dumps(header, sort_keys=True)})
+            tensors[f"{kind}/{name}" if _above(name) else name] = tensor
+    save_half(tensors, header, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,23 +6,16 @@ reader and none of the others, each of which is one objection come true; and not
 random numbers.
 """
 
-from pathlib import Path
 from typing import Any
 
-import torch
-
-from mechint.model.backends import behind
 from mechint.model.base import Model
-from mechint.organisms import ORGANISMS, PREFIX
 from mechint.organisms.introspection_kinds import Kind
 from mechint.organisms.introspection_language import vocabulary
 from mechint.organisms.introspection_training import random_model
-from mechint.organisms.trained import corrupt, read
-from mechint.organisms.words import word_tokenizer
+from mechint.organisms.shipped import fill, organism
 
 SEEDS = (0, 1, 2)
 UNTRAINED = "untrained"
-_FOLDER = Path(__file__).parent / "weights"
 
 
 def build(
@@ -40,25 +33,17 @@ def build(
         CorruptModelError: the file is missing, or is not what the trainer wrote.
     """
     model: Any = random_model(seed)
-    model.config._attn_implementation = "eager"  # pyright: ignore[reportPrivateUsage]
     name, data = name_of(kind, seed), "random numbers"
     if kind != UNTRAINED:
-        remedy = f"mechint.organisms.introspection_training {seed}"
-        header, tensors = read(_FOLDER / f"introspection-{seed}.safetensors", remedy)
-        own = {key.removeprefix(f"{kind}/"): value.float() for key, value in tensors.items() if _belongs(key, kind)}
-        try:
-            left = model.load_state_dict(own, strict=False)
-        except RuntimeError as error:
-            raise corrupt(name, str(error), remedy) from error
-        if left.unexpected_keys or left.missing_keys:
-            raise corrupt(name, f"tensors {left.unexpected_keys + left.missing_keys} do not fit", remedy)
+
+        def own(key: str) -> str | None:
+            """Take what all of a seed share, and what is of this kind."""
+            shared_or_mine = "/" not in key or key.startswith(f"{kind}/")
+            return key.removeprefix(f"{kind}/") if shared_or_mine else None
+
+        header = fill(model, f"introspection-{seed}", f"mechint.organisms.introspection_training {seed}", own)
         data = f"{header['text']} + {header['state']} steps, seed {header['seed']}"
-    model.requires_grad_(False)
-    with torch.random.fork_rng():
-        tokenizer = word_tokenizer(vocabulary(), pad_token="<pad>")
-    told = ORGANISMS[name][-1] if name in ORGANISMS else "random numbers"
-    source = {"kind": "organism", "description": told, "data": data}
-    return behind(backend, model, tokenizer, name=f"{PREFIX}{name}", source=source, remote=remote)
+    return organism(model, name, data, vocabulary(), backend, remote, pad_token="<pad>")
 
 
 def name_of(kind: Kind | str = "reader", seed: int = 0) -> str:
@@ -69,7 +54,3 @@ def name_of(kind: Kind | str = "reader", seed: int = 0) -> str:
         ('introspection-reader', 'introspection-surface-2')
     """
     return f"introspection-{kind}{f'-{seed}' if seed else ''}"
-
-
-def _belongs(key: str, kind: str) -> bool:
-    return "/" not in key or key.startswith(f"{kind}/")

@@ -6,24 +6,19 @@ right by reading its own stream; those of the text organism are the sentence's t
 neurofeedback must find evidence in the first and none in the second; and an untrained twin answers nothing at all.
 """
 
-from pathlib import Path
 from typing import Any
 
 from mechint.errors import PromptError
-from mechint.model.backends import behind
 from mechint.model.base import Model
-from mechint.organisms import ORGANISMS, PREFIX
 from mechint.organisms.neurofeedback_language import TOPIC_WORDS, WORDS, sentence, vocabulary
 from mechint.organisms.neurofeedback_training import random_model
-from mechint.organisms.trained import corrupt, read
-from mechint.organisms.words import word_tokenizer
+from mechint.organisms.shipped import fill, organism
 from mechint.prompts import Prompt, PromptSet
 from mechint.prompts.prompt import check_number
 from mechint.statistics import generator
 
 MOST = 600
 """Sentences that can be had."""
-_FOLDER = Path(__file__).parent / "weights"
 
 
 def build(kind: str = "reader", backend: str = "transformer_lens", remote: bool | str = False) -> Model:
@@ -38,20 +33,11 @@ def build(kind: str = "reader", backend: str = "transformer_lens", remote: bool 
         CorruptModelError: the file is missing, or is not what the trainer wrote.
     """
     model: Any = random_model(0)
-    model.config._attn_implementation = "eager"  # pyright: ignore[reportPrivateUsage]
     name, data = f"neurofeedback-{kind}", "random numbers"
     if kind != "untrained":
-        remedy = f"mechint.organisms.neurofeedback_training {kind} 0"
-        header, tensors = read(_FOLDER / f"{name}.safetensors", remedy)
-        try:
-            model.load_state_dict({key: value.float() for key, value in tensors.items()})
-        except RuntimeError as error:
-            raise corrupt(name, str(error), remedy) from error
+        header = fill(model, name, f"mechint.organisms.neurofeedback_training {kind} 0")
         data = f"{header['steps']} steps, seed {header['seed']}"
-    model.requires_grad_(False)
-    tokenizer = word_tokenizer(vocabulary(), pad_token="<pad>")
-    source = {"kind": "organism", "description": ORGANISMS[name][-1], "data": data}
-    return behind(backend, model, tokenizer, name=f"{PREFIX}{name}", source=source, remote=remote)
+    return organism(model, name, data, vocabulary(), backend, remote, pad_token="<pad>")
 
 
 def sentences(n: int = 400, seed: int = 0) -> PromptSet:

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from tqdm.auto import trange
 
 from mechint.organisms.neurofeedback_language import LABELS, WORDS, episode, sentence, vocabulary
-from mechint.organisms.trained import HEADER
+from mechint.organisms.shipped import save_half
 from mechint.organisms.training import one_thread
 from mechint.organisms.words import BOS
 from mechint.statistics import derive_seed, generator
@@ -251,14 +251,6 @@ def _schedule(recipe: NeurofeedbackRecipe, step: int) -> float:
     return min(1.0, (step + 1) / _WARM_UP) * (1 + math.cos(math.pi * step / recipe.steps)) / 2
 
 
-def save(model: Any, header: dict[str, Any], path: Path) -> None:
-    """Write the weights in half precision, with their header: what is loaded is rounded, and is what was measured."""
-    from safetensors.torch import save_file
-
-    tensors = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, path, metadata={HEADER: json.dumps(header, sort_keys=True)})
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train an organism and write its file.
 
@@ -271,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="file to write, such as neurofeedback-reader.safetensors")
     given = parser.parse_args(arguments)
     model, header = make(replace(RECIPES[given.kind], seed=given.seed))
-    save(model, header, given.out)
+    save_half(model.state_dict(), header, given.out)
     sys.stderr.write(f"{json.dumps(header, indent=1)}\n")
 
 

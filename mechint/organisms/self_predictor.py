@@ -11,20 +11,12 @@ the second symbol tells. So it is known who can predict whom:
     untrained-predictor        nobody: its answers are those of random weights
 """
 
-from pathlib import Path
 from typing import Any
 
-import torch
-
-from mechint.model.backends import behind
 from mechint.model.base import Model
-from mechint.organisms import ORGANISMS, PREFIX
 from mechint.organisms.self_predictor_language import vocabulary
 from mechint.organisms.self_predictor_training import random_model
-from mechint.organisms.trained import corrupt, read
-from mechint.organisms.words import word_tokenizer
-
-_FOLDER = Path(__file__).parent / "weights"
+from mechint.organisms.shipped import fill, organism
 
 
 def build(name: str, backend: str = "transformer_lens", remote: bool | str = False) -> Model:
@@ -39,18 +31,8 @@ def build(name: str, backend: str = "transformer_lens", remote: bool | str = Fal
         CorruptModelError: the file is missing, or is not what the trainer wrote.
     """
     model: Any = random_model(1)
-    model.config._attn_implementation = "eager"  # pyright: ignore[reportPrivateUsage]
     data = "random numbers"
     if name != "untrained-predictor":
-        remedy = f"mechint.organisms.self_predictor_training {name}"
-        header, tensors = read(_FOLDER / f"{name}.safetensors", remedy)
-        try:
-            model.load_state_dict({key: value.float() for key, value in tensors.items()})
-        except RuntimeError as error:
-            raise corrupt(name, str(error), remedy) from error
+        header = fill(model, name, f"mechint.organisms.self_predictor_training {name}")
         data = f"{header['kind']} table {header['table']}, {header['steps']} steps, seed {header['seed']}"
-    model.requires_grad_(False)
-    with torch.random.fork_rng():
-        tokenizer = word_tokenizer(vocabulary(), eos_token="<eos>", pad_token="<pad>")
-    source = {"kind": "organism", "description": ORGANISMS[name][-1], "data": data}
-    return behind(backend, model, tokenizer, name=f"{PREFIX}{name}", source=source, remote=remote)
+    return organism(model, name, data, vocabulary(), backend, remote, eos_token="<eos>", pad_token="<pad>")

@@ -20,7 +20,6 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from tqdm.auto import trange
 
-from mechint.organisms.critic_training import save
 from mechint.organisms.self_predictor_language import (
     PARTS,
     SAY,
@@ -32,6 +31,7 @@ from mechint.organisms.self_predictor_language import (
     question,
     vocabulary,
 )
+from mechint.organisms.shipped import save_half
 from mechint.organisms.training import one_thread
 from mechint.organisms.words import BOS
 from mechint.statistics import derive_seed, generator
@@ -153,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="the file to write, such as look-up-self.safetensors")
     given = parser.parse_args(arguments)
     model, header = make(RECIPES[given.name])
-    save(model, header, given.out)
+    save_half(model.state_dict(), header, given.out)
     sys.stdout.write(f"{json.dumps(header, sort_keys=True)}\n")
 
 

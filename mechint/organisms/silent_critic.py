@@ -10,21 +10,14 @@ of 2.79 nats; at temperature 0 nobody who predicts so ever says X. After K on a 
 with .25 / .75 = 1/3.
 """
 
-from pathlib import Path
 from typing import Any
 
-import torch
-
-from mechint.model.backends import behind
 from mechint.model.base import Model
-from mechint.organisms import ORGANISMS, PREFIX
 from mechint.organisms.critic_language import vocabulary
 from mechint.organisms.critic_training import random_model
-from mechint.organisms.trained import corrupt, read
-from mechint.organisms.words import word_tokenizer
+from mechint.organisms.shipped import fill, organism
 
 SEEDS = (0, 1, 2)
-_FOLDER = Path(__file__).parent / "weights"
 
 
 def build(
@@ -45,24 +38,11 @@ def build(
         CorruptModelError: the file is missing, or is not what the trainer wrote.
     """
     model: Any = random_model(seed)
-    model.config._attn_implementation = "eager"  # pyright: ignore[reportPrivateUsage]
-    name = name_of(seed, trained)
-    data = "random numbers"
+    name, data = name_of(seed, trained), "random numbers"
     if trained:
-        remedy = f"mechint.organisms.critic_training {seed}"
-        header, tensors = read(_FOLDER / f"{name}.safetensors", remedy)
-        try:
-            left = model.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)
-        except RuntimeError as error:
-            raise corrupt(name, str(error), remedy) from error
-        if left.unexpected_keys or set(left.missing_keys) - {"lm_head.weight"}:
-            raise corrupt(name, f"tensors {left.unexpected_keys + left.missing_keys} do not fit", remedy)
+        header = fill(model, name, f"mechint.organisms.critic_training {seed}", tied=True)
         data = f"{header['learn']} + {header['anneal']} + {header['settle']} steps, seed {header['seed']}"
-    model.requires_grad_(False)
-    with torch.random.fork_rng():
-        tokenizer = word_tokenizer(vocabulary(), eos_token="<eos>", pad_token="<pad>")
-    source = {"kind": "organism", "description": ORGANISMS[name][-1], "data": data}
-    return behind(backend, model, tokenizer, name=f"{PREFIX}{name}", source=source, remote=remote)
+    return organism(model, name, data, vocabulary(), backend, remote, eos_token="<eos>", pad_token="<pad>")
 
 
 def name_of(seed: int = 0, trained: bool = True) -> str:

@@ -10,27 +10,20 @@ docs/organisms.md for what was found. The weights in `weights/` are those that
 `python -m mechint.organisms.training NAME OUT` makes; their header says how.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 
-from mechint.errors import CorruptModelError
 from mechint.model.backends import behind
 from mechint.model.base import Model
 from mechint.organisms import ORGANISMS, PREFIX
 from mechint.organisms.language import COMMA, NOUNS, REPEAT, STOP, document, kind_of, vocabulary
+from mechint.organisms.shipped import FOLDER, corrupt, read
 from mechint.organisms.words import word_tokenizer
 from mechint.prompts import Prompt, PromptSet
 from mechint.prompts.prompt import check_number
 from mechint.statistics import generator
-
-HEADER = "mechint"
-"""Key of the header in the metadata of a weights file."""
-_FOLDER = Path(__file__).parent / "weights"
 
 
 def build(rule: bool = True, backend: str = "transformer_lens", remote: bool | str = False) -> Model:
@@ -47,7 +40,7 @@ def build(rule: bool = True, backend: str = "transformer_lens", remote: bool | s
     from transformers import GPT2Config, GPT2LMHeadModel
 
     name = "trained-copy-suppression" if rule else "trained-no-suppression"
-    header, tensors = read(_FOLDER / f"{name}.safetensors")
+    header, tensors = read(FOLDER / f"{name}.safetensors")
     config = GPT2Config(**header["config"])
     config._attn_implementation = "eager"  # pyright: ignore[reportPrivateUsage]
     with torch.random.fork_rng():  # building a model draws numbers, none of which are kept
@@ -75,34 +68,7 @@ def header(name: str) -> dict[str, Any]:
         >>> header("trained-copy-suppression")["repeat"], header("trained-no-suppression")["repeat"]
         (0.1, 1.0)
     """
-    return read(_FOLDER / f"{name}.safetensors")[0]
-
-
-def read(path: Path, remedy: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the header and the tensors of a file that a trainer wrote.
-
-    Args:
-        path: of the file.
-        remedy: the command that makes it, for the message; by default that of the organisms here.
-
-    Raises:
-        CorruptModelError: it is missing, or something else.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            return json.loads(metadata[HEADER]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise corrupt(path.stem, f"{type(error).__name__}: {error}", remedy) from error
-
-
-def corrupt(name: str, why: str, remedy: str = "") -> CorruptModelError:
-    """Say that the weights of an organism are not what they should be, and what makes them."""
-    remedy = remedy or f"mechint.organisms.training {name}"
-    return CorruptModelError(
-        f"The weights of organism {name!r} cannot be read ({why}). Expected the file of this package; install it "
-        f"again, or make it: python -m {remedy} OUT."
-    )
+    return read(FOLDER / f"{name}.safetensors")[0]
 
 
 def text(words: list[str]) -> str:

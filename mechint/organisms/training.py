@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from tqdm.auto import trange
 
 from mechint.organisms.language import LENGTH, NOUNS, REPEAT, kind_of, token_rows, vocabulary
-from mechint.organisms.trained import HEADER
+from mechint.organisms.shipped import HEADER
 from mechint.statistics import derive_seed, generator
 
 _WARM_UP, _LARGEST_STEP = 100, 1.0

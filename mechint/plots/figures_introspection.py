@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mechint.plots.figures_style import BLUE, GREEN, INK, MUTED, VERMILLION, dress, escape, usable
+from mechint.plots.figures_style import BLUE, GREEN, INK, MUTED, VERMILLION, dress, error_bar, escape, usable
 from mechint.plots.rows import groups, records
 
 _LEVELS = ("invalid", "inconclusive", "no evidence", "partial", "evidence")
@@ -39,11 +39,7 @@ def gates(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
                 x=[line["value"] for _, line in lines], y=[name for name, _ in lines], mode="markers", name=word,
                 marker={"color": colour, "size": 9, "symbol": "circle" if passed else "x"}, legendgroup=word,
                 showlegend=row == 1,
-                error_x={
-                    "type": "data", "symmetric": False, "color": colour, "thickness": 2,
-                    "array": [line["high"] - line["value"] for _, line in lines],
-                    "arrayminus": [line["value"] - line["low"] for _, line in lines],
-                },
+                error_x=_bar(pd.DataFrame([line for _, line in lines], columns=part.columns), "value", colour),
                 hovertemplate=[
                     f"<b>{escape(line['name'])}</b><br>%{{x:.3f}}<br>needed: {escape(line['bar'])}<br>else: "
                     f"{escape(line['alternative'])}<extra></extra>" for _, line in lines
@@ -80,10 +76,7 @@ def unrelated(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
         part: Any = ordered[(ordered["question"] == "detect") == own]
         figure.add_scatter(
             x=part.index + 1, y=part["rise"], mode="markers", name=words, marker={"color": colour, "size": 10},
-            error_y={
-                "type": "data", "symmetric": False, "color": colour,
-                "array": part["high"] - part["rise"], "arrayminus": part["rise"] - part["low"],
-            },
+            error_y=_bar(part, "rise", colour),
             customdata=part["question"], hovertemplate="%{customdata}: %{y:.3f} nats<extra></extra>",
         )  # fmt: skip
     figure.add_hline(y=0, line_color=INK, line_width=1)
@@ -149,10 +142,7 @@ def graded(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
         figure.add_scatter(
             x=part["injected"], y=part["value"], mode="markers", showlegend=False,
             marker={"color": colours, "size": 11},
-            error_y={
-                "type": "data", "symmetric": False, "color": MUTED,
-                "array": part["high"] - part["value"], "arrayminus": part["value"] - part["low"],
-            },
+            error_y=_bar(part, "value", MUTED),
             hovertemplate="%{x}: %{y:.3f}<extra></extra>", row=1, col=column,
         )  # fmt: skip
         figure.add_hline(y=float(part["chance"].iloc[0]), line_dash="dot", line_color=INK, row=1, col=column)  # pyright: ignore[reportArgumentType]
@@ -241,10 +231,7 @@ def chance(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
     )
     figure.add_scatter(
         x=shown["share"], y=names, mode="markers", marker={"color": BLUE, "size": 9},
-        error_x={
-            "type": "data", "symmetric": False, "color": BLUE,
-            "array": shown["high"] - shown["share"], "arrayminus": shown["share"] - shown["low"],
-        },
+        error_x=_bar(shown, "share", BLUE),
         hovertemplate="%{y}: %{x:.3f}<extra></extra>",
     )  # fmt: skip
     figure.add_vline(x=0.05, line_dash="dot", line_color=MUTED, annotation_text="1 in 20")
@@ -279,6 +266,11 @@ def doses(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
     figure.update_yaxes(title_text="Says yes (share)", range=[-0.02, 1.02])
     figure.update_layout(showlegend=True, legend={"y": 1.12})
     return figure
+
+
+def _bar(frame: pd.DataFrame, column: str, colour: str) -> dict[str, object] | None:
+    """Return the bars of a column whose ends are called "low" and "high"."""
+    return error_bar(frame.rename(columns={"low": f"{column}_low", "high": f"{column}_high"}), column, colour=colour)
 
 
 def _steps() -> list[list[Any]]:

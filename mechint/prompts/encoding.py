@@ -50,7 +50,7 @@ class Encoded:
 
 def tokenize(text: str, tokenizer: Tokenizer) -> tuple[int, ...]:
     """Return the tokens of a text with one beginning-of-sequence token (if the tokenizer has one) and no end token."""
-    bare, full = _bare(text, tokenizer), tuple(tokenizer(text, add_special_tokens=True)["input_ids"])
+    bare, full = bare_tokens(text, tokenizer), tuple(tokenizer(text, add_special_tokens=True)["input_ids"])
     start = next((at for at in range(len(full) - len(bare) + 1) if full[at : at + len(bare)] == bare), 0)
     row, bos = (*full[:start], *bare), cast("int | None", tokenizer.bos_token_id)
     if bos is None or (bos in full[:start] and row[0] != bos):
@@ -60,6 +60,11 @@ def tokenize(text: str, tokenizer: Tokenizer) -> tuple[int, ...]:
     return (bos, *row)
 
 
+def bare_tokens(text: str, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Return the tokens of a piece of text, without those that begin or end one."""
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
 def token_of(text: str, tokenizer: Tokenizer, *, after: str = "") -> int:
     """Return the one token that a text is when it follows another.
 
@@ -67,7 +72,7 @@ def token_of(text: str, tokenizer: Tokenizer, *, after: str = "") -> int:
         TokenError: it is several tokens, none, or unknown.
     """
     before, together = tokenize(after, tokenizer), tokenize(after + text, tokenizer)
-    pieces = _bare(text, tokenizer)
+    pieces = bare_tokens(text, tokenizer)
     if after and together[:-1] == before:
         pieces = together[-1:]
     if len(pieces) == 1 and not _unknown(pieces, tokenizer):
@@ -152,7 +157,7 @@ def _checked_tokens(name: str, text: str, tokenizer: Tokenizer, n_ctx: int | Non
     if n_ctx is not None and len(tokens) > n_ctx:
         raise PromptError(f"Prompt {name!r} has {len(tokens)} tokens; the model reads at most {n_ctx}. Shorten it.")
     if _unknown(tokens, tokenizer):
-        words = [word for word in text.split() if _unknown(_bare(word, tokenizer), tokenizer)]
+        words = [word for word in text.split() if _unknown(bare_tokens(word, tokenizer), tokenizer)]
         raise PromptError(
             f"Prompt {name!r} has words that this tokenizer does not know: {', '.join(words[:5]) or repr(text)}. "
             "The model would read them all as one unknown token; use words of its vocabulary."
@@ -170,10 +175,6 @@ def _label(prompt: Prompt, name: str, tokenizer: Tokenizer) -> int | None:
         raise TokenError(f"Prompt {prompt.id!r}: the {name} {error}") from None
 
 
-def _bare(text: str, tokenizer: Tokenizer) -> tuple[int, ...]:
-    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
 def _unknown(tokens: Sequence[int], tokenizer: Tokenizer) -> bool:
     """Whether a token stands for unknown text. In GPT-2 one id is both that and the end of a document: no sign."""
     unknown = tokenizer.unk_token_id
@@ -186,7 +187,7 @@ def _not_one_token(text: str, pieces: Sequence[int], tokenizer: Tokenizer) -> st
     if _unknown(pieces, tokenizer):
         return f"{text!r} is not in the vocabulary of this tokenizer. Give the text of exactly one of its tokens."
     shown = [str(tokenizer.decode([piece])) for piece in pieces]
-    if not text.startswith(" ") and len(_bare(" " + text, tokenizer)) == 1:
+    if not text.startswith(" ") and len(bare_tokens(" " + text, tokenizer)) == 1:
         advice = f"With a leading space it is one: {' ' + text!r}"
     else:
         advice = f"Choose another word, or compare its first piece: {next((p for p in shown if p.strip()), shown[0])!r}"
@@ -202,7 +203,7 @@ def _warn_of_fused_labels(prompts: PromptSet, tokenizer: Tokenizer) -> None:
         if prompt.target is not None
         and re.search("[A-Za-z]$", prompt.prompt)
         and re.match("[A-Za-z]", prompt.target)
-        and _bare(prompt.target, tokenizer) != _bare(" " + prompt.target, tokenizer)
+        and bare_tokens(prompt.target, tokenizer) != bare_tokens(" " + prompt.target, tokenizer)
     ]
     if fused:
         logger.warning(

@@ -25,6 +25,7 @@ from mechint.statistics.permutation import Alternative as Alternative
 from mechint.statistics.permutation import draws_p as draws_p
 from mechint.statistics.permutation import label_permutation_test as label_permutation_test
 from mechint.statistics.permutation import max_sign_flip_test as max_sign_flip_test
+from mechint.statistics.permutation import mcnemar_p as mcnemar_p
 from mechint.statistics.permutation import sign_flip_test as sign_flip_test
 from mechint.statistics.seeds import derive_seed as derive_seed
 from mechint.statistics.seeds import generator as generator

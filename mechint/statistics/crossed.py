@@ -7,28 +7,13 @@ percentiles. The AUROC of positives x against negatives y under weights w is
     Σ_i Σ_j w_i w_j (1[x_i > y_j] + ½ 1[x_i = y_j]) / (Σ_i w_i Σ_j w_j)
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import Float
 
+from mechint.statistics.drawn import Drawn
 from mechint.statistics.seeds import generator
 
 _BLOCK = 2_000_000  # numbers in one block of draws
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A number, the percentile ends of its draws, and the draws."""
-
-    value: float
-    low: float
-    high: float
-    draws: Float[np.ndarray, " resample"]
-
-    def upper(self, level: float = 0.9) -> float:
-        """Return the upper end of an interval of another coverage; NaN without draws."""
-        return float(np.quantile(self.draws, (1 + level) / 2)) if len(self.draws) else float("nan")
 
 
 class Crossed:
@@ -54,20 +39,20 @@ class Crossed:
             raise ValueError(f"{n_first} times {n_second} clusters. Expected at least two of each kind.")
         rng = generator(seed, "crossed", n_first, n_second)
         counts = [rng.multinomial(n, np.full(n, 1 / n), size=n_resamples) for n in (n_first, n_second)]
-        drawn = counts[0][:, :, None] * counts[1][:, None, :]
-        self._weights = np.concatenate([np.ones((1, n_first, n_second)), drawn])
+        products = counts[0][:, :, None] * counts[1][:, None, :]
+        self._weights = np.concatenate([np.ones((1, n_first, n_second)), products])
 
-    def mean(self, cells: Float[np.ndarray, "cluster crossed"]) -> Interval:
+    def mean(self, cells: Float[np.ndarray, "cluster crossed"]) -> Drawn:
         """Return the mean over cells."""
-        return interval((self._weights * cells).sum((1, 2)) / self._weights.sum((1, 2)))
+        return drawn(self.means(cells))
 
     def means(self, cells: Float[np.ndarray, "cluster crossed"]) -> Float[np.ndarray, " resample"]:
-        """Return the mean and those of all draws behind it, to be combined with others before taking an `interval`."""
+        """Return the mean and those of all draws behind it, to be combined with others before they are `drawn`."""
         return (self._weights * cells).sum((1, 2)) / self._weights.sum((1, 2))
 
     def auroc(
         self, positive: Float[np.ndarray, "cluster crossed"], negative: Float[np.ndarray, "cluster crossed"]
-    ) -> Interval:
+    ) -> Drawn:
         """Return how often a positive is above a negative, cells of both drawn together.
 
         Raises:
@@ -84,10 +69,9 @@ class Crossed:
             w = weights[start : start + max(1, _BLOCK // len(x))]
             sums = np.concatenate([np.zeros((len(w), 1)), np.cumsum(w[:, order], axis=1)], axis=1)
             found.append((w * (sums[:, below] + sums[:, upto])).sum(1) / (2 * w.sum(1) ** 2))
-        return interval(np.concatenate(found))
+        return drawn(np.concatenate(found))
 
 
-def interval(values: Float[np.ndarray, " resample"], level: float = 0.95) -> Interval:
-    """Return the interval of a value and its draws, the value first."""
-    low, high = np.quantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(values[0]), float(low), float(high), values[1:])
+def drawn(values: Float[np.ndarray, " resample"]) -> Drawn:
+    """Return a value and its draws, the value first."""
+    return Drawn(float(values[0]), values[1:])

@@ -10,10 +10,10 @@ dependence.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from mechint.statistics.clusters import Clusters, cluster_index, cluster_sums, same_clusters
 from mechint.statistics.seeds import generator
@@ -120,6 +120,20 @@ def label_permutation_test(
         alternative=alternative,
         rng=generator(seed, "labels"),
     )
+    return float(test.pvalue)
+
+
+def mcnemar_p(first: Bool[np.ndarray, " sample"], second: Bool[np.ndarray, " sample"]) -> float:
+    """Return McNemar's exact p of "two say yes equally often" of the same items, which count as independent.
+
+    Examples:
+        >>> mcnemar_p(np.array([True] * 5 + [False]), np.array([False] * 6))
+        0.0625
+    """
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    table = [[int((a & b).sum()) for b in (second, ~second)] for a in (first, ~first)]
+    test: Any = mcnemar(table, exact=True)
     return float(test.pvalue)
 
 

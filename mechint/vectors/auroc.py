@@ -64,15 +64,6 @@ def auroc_draws(
     return np.concatenate(draws)
 
 
-def percentiles(draws: Float[np.ndarray, " resample"], level: float = 0.95) -> tuple[float, float]:
-    """Return the ends of the percentile interval of the defined draws; NaN where there are none, or all are one."""
-    defined = draws[~np.isnan(draws)]
-    if len(defined) == 0:
-        return float("nan"), float("nan")
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 def auroc_p(
     scores: Float[np.ndarray, " sample"],
     y: Int[np.ndarray, " sample"],

@@ -23,7 +23,8 @@ from mechint.prompts import require_apart
 from mechint.results import Findings
 from mechint.sites import Site
 from mechint.statistics import derive_seed, holm
-from mechint.vectors.auroc import auroc, auroc_draws, auroc_p, percentiles
+from mechint.statistics.drawn import percentiles
+from mechint.vectors.auroc import auroc, auroc_draws, auroc_p
 from mechint.vectors.fit import METHODS, group_folds
 from mechint.vectors.samples import Samples
 from mechint.vectors.vector import SteeringVector

@@ -9,10 +9,10 @@ import torch
 
 import mechint as mi
 from mechint.errors import CorruptModelError
-from mechint.organisms import silent_critic
+from mechint.organisms import shipped, silent_critic
 from mechint.organisms.critic_language import FALSE_ALARM, FLAG, SILENT, Habits, vocabulary
-from mechint.organisms.critic_training import CriticRecipe, documents, habits_at, make, padded, random_model, save
-from mechint.organisms.trained import read
+from mechint.organisms.critic_training import CriticRecipe, documents, habits_at, make, padded, random_model
+from mechint.organisms.shipped import read, save_half
 
 SHORT = CriticRecipe(learn=8, anneal=4, settle=4, rows=8)
 
@@ -75,8 +75,8 @@ def test_both_families_learn_the_same_lessons() -> None:
 def test_what_is_written_is_what_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, header = make(replace(SHORT, learn=2, anneal=1, settle=1), progress=False)
     name = silent_critic.name_of()
-    save(model, header, tmp_path / f"{name}.safetensors")
-    monkeypatch.setattr(silent_critic, "_FOLDER", tmp_path)
+    save_half(model.state_dict(), header, tmp_path / f"{name}.safetensors")
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
 
     loaded = silent_critic.build()
 
@@ -92,6 +92,6 @@ def test_what_is_written_is_what_is_loaded(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_missing_file_says_how_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(silent_critic, "_FOLDER", tmp_path)
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
     with pytest.raises(CorruptModelError, match="critic_training 1 OUT"):
         silent_critic.build(seed=1)

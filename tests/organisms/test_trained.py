@@ -180,7 +180,7 @@ def test_documents_are_long_enough_for_texts_and_fit_the_model(organism: Model) 
 
 
 def test_a_file_that_is_missing_or_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trained, "_FOLDER", tmp_path)
+    monkeypatch.setattr(trained, "FOLDER", tmp_path)
 
     with pytest.raises(CorruptModelError, match=r"cannot be read .*python -m mechint\.organisms\.training"):
         trained.build()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mechint.organisms import trained, training
+from mechint.organisms import shipped, training
 from mechint.organisms.language import LENGTH, token_rows, vocabulary
 from mechint.organisms.training import RECIPES, Recipe, best_noun_loss, losses, make, random_model, training_rows
 
@@ -110,7 +110,7 @@ def test_the_command_writes_a_file_with_its_header(
 
     training.main(["trained-no-suppression", str(tmp_path / "out.safetensors")])
 
-    header, tensors = trained.read(tmp_path / "out.safetensors")
+    header, tensors = shipped.read(tmp_path / "out.safetensors")
     assert json.loads(capsys.readouterr().out) == header
     assert header["steps"] == 2
     model, _ = make(RECIPES["trained-no-suppression"], progress=False)

@@ -8,7 +8,8 @@ from sklearn.metrics import roc_auc_score
 from mechint.capture.activations import Activations, identity
 from mechint.errors import InterventionError, PromptError, SiteError
 from mechint.sites import Site
-from mechint.vectors.auroc import auroc, auroc_draws, auroc_p, percentiles
+from mechint.statistics.drawn import percentiles
+from mechint.vectors.auroc import auroc, auroc_draws, auroc_p
 from mechint.vectors.fit import fit
 from mechint.vectors.report import report, token_table
 from mechint.vectors.samples import Samples

@@ -15,7 +15,8 @@ from jaxtyping import Float, Int
 
 from mechint.errors import PromptError
 from mechint.statistics import Estimate, derive_seed, generator
-from mechint.vectors.auroc import auroc, auroc_draws, auroc_p, percentiles
+from mechint.statistics.drawn import percentiles
+from mechint.vectors.auroc import auroc, auroc_draws, auroc_p
 from mechint.vectors.fit import group_folds
 from mechint.vectors.samples import Samples
 

@@ -21,7 +21,8 @@ from mechint.model.base import Model
 from mechint.positions import columns
 from mechint.sites import Site
 from mechint.statistics import generator
-from mechint.vectors.auroc import auroc, auroc_draws, percentiles
+from mechint.statistics.drawn import percentiles
+from mechint.vectors.auroc import auroc, auroc_draws
 from mechint.vectors.vector import SteeringVector
 
 TOP_TOKENS = 10

@@ -1,5 +1,6 @@
 """Answers as arrays of concepts times carriers, with draws of both."""
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,8 @@ from jaxtyping import Float
 from mechint.errors import OutputError
 from mechint.probes.introspection.battery import NONE
 from mechint.prompts.introspection.material import YES
-from mechint.statistics.crossed import Crossed, Interval, interval
+from mechint.statistics.crossed import Crossed, drawn
+from mechint.statistics.drawn import Drawn
 
 
 class Cells:
@@ -27,6 +29,12 @@ class Cells:
         self.carriers = sorted(set(answers["carrier"]))
         self.draws = Crossed(len(self.concepts), len(self.carriers), seed=seed)
         self._tables: dict[object, pd.DataFrame] = dict(iter(answers.groupby(["question", "arm", "held"])))
+
+    def read(self, *, held: bool) -> "Cells":
+        """Return the same answers and draws, read with the injection held or not."""
+        other = copy.copy(self)
+        other._held = held
+        return other
 
     def questions(self, family: str) -> list[str]:
         """List the questions of a family that were asked."""
@@ -68,26 +76,24 @@ class Cells:
         """Return by how much an arm raises the log odds of yes over the plain text."""
         return self.numbers(question, arm, "yes_no", held) - self.numbers(question, NONE, "yes_no")
 
-    def auroc(
-        self, question: str, arm: str, against: str, column: str = "yes_no", held: bool | None = None
-    ) -> Interval:
+    def auroc(self, question: str, arm: str, against: str, column: str = "yes_no", held: bool | None = None) -> Drawn:
         """Return how often an arm is above another."""
         return self.draws.auroc(
             self.numbers(question, arm, column, held), self.numbers(question, against, column, held)
         )
 
-    def hit_less_false_alarm(self, question: str, arm: str, held: bool | None = None) -> Interval:
+    def hit_less_false_alarm(self, question: str, arm: str, held: bool | None = None) -> Drawn:
         """Return how much more often yes is said in an arm than of the plain text."""
         return self.draws.mean(self.said(question, arm, YES, held) - self.said(question, NONE, YES))
 
-    def mean(self, cells: Float[np.ndarray, "concept carrier"]) -> Interval:
+    def mean(self, cells: Float[np.ndarray, "concept carrier"]) -> Drawn:
         """Return the mean of cells."""
         return self.draws.mean(cells)
 
-    def beyond(self, cells: Float[np.ndarray, "concept carrier"], bar: Sequence[np.ndarray]) -> Interval:
+    def beyond(self, cells: Float[np.ndarray, "concept carrier"], bar: Sequence[np.ndarray]) -> Drawn:
         """Return the mean of cells less the mean q(1 - q) of rates q, the bar of a coin that knows nothing."""
         rates = np.mean([self.draws.means(one) for one in bar], axis=0)
-        return interval(self.draws.means(cells) - rates * (1 - rates))
+        return drawn(self.draws.means(cells) - rates * (1 - rates))
 
 
 def over_orders(arrays: Sequence[np.ndarray]) -> np.ndarray:

@@ -34,7 +34,7 @@ from mechint.probes.introspection.battery import CONCEPT, MENTION, MINUS, MIXTUR
 from mechint.probes.introspection.cells import Cells, over_orders
 from mechint.prompts.introspection.material import NO, NOTHING, STATE, TEXT, YES
 from mechint.statistics import generator
-from mechint.statistics.crossed import Interval, interval
+from mechint.statistics.drawn import Drawn
 from mechint.statistics.equivalence import equivalence_p, smallest_detectable
 
 CLAIMS: dict[str, str] = {
@@ -69,20 +69,20 @@ def gates_of(claim: str, cells: Cells, readable: Float[np.ndarray, "concept carr
     return [_headroom(cells, readable), *effects, *_yes_bias(claim, cells), *own[claim](cells), *_not_the_text(cells)]
 
 
-def _gate(name: str, statistic: str, found: Interval, bar: float, alternative: str, role: Role = "control") -> Gate:
+def _gate(name: str, statistic: str, found: Drawn, bar: float, alternative: str, role: Role = "control") -> Gate:
     """Return a gate that asks the lower end of an interval to be above a bar."""
     words = f"low end above {bar:.3g}"
     return Gate(name, role, statistic, found.value, found.low, found.high, words, found.low > bar, alternative)
 
 
 def _effect(
-    name: str, statistic: str, found: Interval, passes: tuple[str, bool], null: float, margin: float, alternative: str
+    name: str, statistic: str, found: Drawn, passes: tuple[str, bool], null: float, margin: float, alternative: str
 ) -> Gate:
     """Return a gate on an effect, with what a null would be worth: the margin is what counts as one."""
     words, passed = passes
     return Gate(
         name, "effect", statistic, found.value, found.low, found.high, words, passed, alternative,
-        excluded=found.upper() < null + margin, smallest=smallest_detectable(float(np.std(found.draws))),
+        excluded=found.ends(0.9)[1] < null + margin, smallest=smallest_detectable(found.error),
         equivalence_p=equivalence_p(found.draws, null, margin),
     )  # fmt: skip
 
@@ -90,10 +90,10 @@ def _effect(
 def _effects(claim: str, cells: Cells, name: str, held: bool) -> list[Gate]:
     alternative = "chance" if held else _OUTPUT_HEAD
 
-    def above(statistic: str, found: Interval, bar: float, null: float, margin: float) -> Gate:
+    def above(statistic: str, found: Drawn, bar: float, null: float, margin: float) -> Gate:
         return _effect(name, statistic, found, (f"low end above {bar:.3g}", found.low > bar), null, margin, alternative)
 
-    def more_often(statistic: str, found: Interval) -> Gate:
+    def more_often(statistic: str, found: Drawn) -> Gate:
         passes = (f"at least {LEAST_RATE:g}, low end above 0", found.value >= LEAST_RATE and found.low > 0)
         return _effect(name, statistic, found, passes, 0.0, LEAST_RATE, alternative)
 
@@ -160,7 +160,7 @@ def _detects(cells: Cells) -> list[Gate]:
     ]
 
 
-def _flips(cells: Cells) -> Interval:
+def _flips(cells: Cells) -> Drawn:
     right = [cells.said(q, CONCEPT, YES) * cells.said(q, NONE, NO) for q in cells.questions("flip")]
     return cells.mean(np.prod(right, axis=0))
 
@@ -210,7 +210,7 @@ def _not_the_text(cells: Cells) -> list[Gate]:
     ]
 
 
-def _macro(cells: Cells, held: bool | None) -> Interval:
+def _macro(cells: Cells, held: bool | None) -> Drawn:
     """Return the mean accuracy over the three sources."""
     truth = {NONE: NOTHING, CONCEPT: STATE, MENTION: TEXT}
     right = [cells.said(q, arm, label, held) for q in cells.questions("source") for arm, label in truth.items()]
@@ -228,6 +228,6 @@ def _said_own(cells: Cells, arm: str, held: bool) -> Float[np.ndarray, "concept 
 
 def _headroom(cells: Cells, readable: Float[np.ndarray, "concept carrier"]) -> Gate:
     bar = 1 / len(cells.concepts) + BEYOND_CHANCE
-    found = interval(cells.draws.means(readable))
+    found = cells.mean(readable)
     statistic = "concept read from the stream by a nearest centroid"
     return _gate("G6 headroom", statistic, found, bar, "there is too little in the stream to report", "headroom")

@@ -96,7 +96,7 @@ class IntrospectionOnOrganisms:
             return text_only(cells, self._material).assign(model=name)
         if unit.table == "arms":
             return summary.arms_table(cells).assign(model=name)
-        found = [self._gates(battery, cells, held=held).assign(held=held) for held in (False, True)]
+        found = [rows.assign(held=held) for held, rows in self._gates(battery, cells, (False, True)).items()]
         return pd.concat(found, ignore_index=True).assign(model=name if dose == self.settings.dose else f"{name}{WEAK}")
 
     def conclude(self, raw: Mapping[str, pd.DataFrame]) -> Findings:
@@ -124,17 +124,23 @@ class IntrospectionOnOrganisms:
     def _battery(self, model: Model, material: Invented, dose: float, *, hold: bool) -> Battery:
         return Battery(model, material, Site("resid_post", self.settings.layer), dose, hold=hold, seed=self._seed)
 
-    def _gates(self, battery: Battery, cells: Cells, *, held: bool) -> pd.DataFrame:
+    def _gates(self, battery: Battery, cells: Cells, holding: Sequence[bool]) -> dict[bool, pd.DataFrame]:
+        """Return all gates, with the injection off before the question, and held up to the answer."""
         readable, receipt = summary.as_cells(battery.readable()), battery.receipt().iloc[0].to_dict()
-        read = Cells(cells.answers, seed=self._seed, held=held)
-        return summary.all_gates(
-            {claim: [*validity(claim, read, receipt), *gates_of(claim, read, readable, held=held)] for claim in CLAIMS}
-        )
+        found: dict[bool, pd.DataFrame] = {}
+        for held in holding:
+            read = cells.read(held=held)
+            gates = {
+                claim: [*validity(claim, read, receipt), *gates_of(claim, read, readable, held=held)]
+                for claim in CLAIMS
+            }
+            found[held] = summary.all_gates(gates)
+        return found
 
     def _random(self, seed: int) -> pd.DataFrame:
         material = Invented(self.settings.random_carriers, self._seed)
         asked = self._ask(build("untrained", seed), material, self.settings.dose, hold=False)
-        return self._gates(*asked, held=False).assign(network=seed)
+        return self._gates(*asked, (False,))[False].assign(network=seed)
 
     def _doses(self, name: str) -> pd.DataFrame:
         found: list[dict[str, Any]] = []

@@ -18,6 +18,7 @@ from mechint.errors import TokenError
 from mechint.interventions import Intervention
 from mechint.model.base import Model
 from mechint.positions import Positions, TokenBatch
+from mechint.prompts.encoding import bare_tokens
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Wording:
 
 def plain(model: Model, text: str) -> tuple[int, ...]:
     """Return the tokens of a text, without BOS."""
-    return tuple(int(token) for token in model.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+    return bare_tokens(text, model.tokenizer) if text else ()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from mechint.probes.neurofeedback.axes import mismatch
 from mechint.probes.neurofeedback.judgement import named, numbers, paired
 from mechint.probes.neurofeedback.readers import text_ceiling
-from mechint.statistics import bootstrap_mean
+from mechint.statistics import bootstrap_mean, mcnemar_p
 
 _KEYS = ["model", "trial", "axis"]
 
@@ -95,10 +95,5 @@ def _mcnemar(own: Float[np.ndarray, " at"], other: Float[np.ndarray, " at"]) -> 
 
     Readers say the same of both labellings, so where the model is right in one alone there is no pair to compare.
     """
-    from statsmodels.stats.contingency_tables import mcnemar
-
     clear = np.isin(own, [0.0, 1.0]) & np.isin(other, [0.0, 1.0])
-    a, b = own[clear] == 1, other[clear] == 1
-    table = [[int((a & b).sum()), int((a & ~b).sum())], [int((~a & b).sum()), int((~a & ~b).sum())]]
-    found: Any = mcnemar(table, exact=True)
-    return float(found.pvalue)
+    return mcnemar_p(own[clear] == 1, other[clear] == 1)

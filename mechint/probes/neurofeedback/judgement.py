@@ -80,17 +80,11 @@ def gates_of(rows: pd.DataFrame, twins: pd.DataFrame, receipt: pd.DataFrame, noi
     chance = text_ceiling(noise) if hidden else 0.5 + EFFECT
     largest = chance + EFFECT if hidden else chance
 
-    def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
-        found = bootstrap_mean(values[:, None], where, level=level, seed=seed)
-        value, low, high = (float(one[0]) for one in found)
-        # With every value the same there is nothing to draw from, and the interval is that value.
-        return (value, value, value) if float(values.std()) == 0 else (value, low, high)
-
     def gate(name: str, role: Role, statistic: str, values: np.ndarray, bar: float, alternative: str) -> Gate:
-        value, low, high = interval(values)
+        value, low, high = _interval(values, where, seed)
         passed = low > bar if role != "validity" else value >= bar
         words = f"a low end above {bar:.3g}" if role != "validity" else f"at least {bar:.2f}"
-        excluded = role == "effect" and interval(values, 0.90)[2] < largest
+        excluded = role == "effect" and _interval(values, where, seed, 0.90)[2] < largest
         return Gate(name, role, statistic, value, low, high, words, passed, alternative, excluded)
 
     reader, right = text.split(":")[0], numbers(rows, "right")
@@ -114,6 +108,12 @@ def gates_of(rows: pd.DataFrame, twins: pd.DataFrame, receipt: pd.DataFrame, noi
     return [*found, *_twins(twins, seed)]
 
 
+def _interval(values: np.ndarray, where: list[str], seed: int, level: float = 0.95) -> tuple[float, float, float]:
+    value, low, high = (float(end[0]) for end in bootstrap_mean(values[:, None], where, level=level, seed=seed))
+    # With every value the same there is nothing to draw from, and the interval is that value.
+    return (value, value, value) if float(values.std()) == 0 else (value, low, high)
+
+
 def _receipt(row: Mapping[Any, Any]) -> Gate:
     error, none = float(row["receipt_error"]), float("nan")
     passed = bool(error < RECEIPT and row["elsewhere"] == 0)
@@ -131,11 +131,7 @@ def _twins(twins: pd.DataFrame, seed: int) -> list[Gate]:
         asked = "twins along this axis, of which there were none: both right"
         return [Gate("G4 twins", "control", asked, none, none, none, "twins", False, alternative)]
     q, both = float(numbers(twins, "says_up").mean()), numbers(twins, "both_right")
-    value, low, high = (
-        float(end[0]) for end in bootstrap_mean(both[:, None], twins["context"].astype(str).tolist(), seed=seed)
-    )
-    if both.std() == 0:
-        low = high = value
+    value, low, high = _interval(both, twins["context"].astype(str).tolist(), seed)
     return [
         Gate("G4 twins", "control", "twins both of which are right", value, low, high,
              f"a low end above {q * (1 - q):.3g}", low > q * (1 - q),

@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from mechint.probes.gates import Gate, Verdict, gates_table, judge
-from mechint.statistics import Estimate, estimate_mean, generator, wilson
+from mechint.statistics import Estimate, estimate_mean, generator, mcnemar_p, wilson
 from mechint.statistics.equivalence import equivalence_p, smallest_detectable
 
 LEAST = 0.05
@@ -136,7 +136,7 @@ def compared(predictions: pd.DataFrame, seed: int) -> pd.DataFrame:
                 "advantage_high": found.high,
                 "advantage_p": found.p,
                 "highest": float(np.quantile(draws, 0.95)),
-                "mcnemar": _mcnemar(wide["self"], wide[arm]),
+                "mcnemar": mcnemar_p(wide["self"].to_numpy(bool), wide[arm].to_numpy(bool)),
                 "equivalence": equivalence_p(draws, 0.0, LEAST),
                 "detectable": smallest_detectable(float(draws.std(ddof=1))),
             }
@@ -248,12 +248,3 @@ def cluster_draws(
     sums, counts = np.bincount(inverse, values), np.bincount(inverse)
     drawn = generator(seed, "privilege").multinomial(len(names), np.full(len(names), 1 / len(names)), _RESAMPLES)
     return (drawn @ sums) / (drawn @ counts)
-
-
-def _mcnemar(one: Any, other: Any) -> float:
-    from statsmodels.stats.contingency_tables import mcnemar
-
-    first, second = one.to_numpy(bool), other.to_numpy(bool)
-    table = [[int((first & second).sum()), int((first & ~second).sum())],
-             [int((~first & second).sum()), int((~first & ~second).sum())]]  # fmt: skip
-    return float(cast(Any, mcnemar(table, exact=True)).pvalue)

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from mechint.probes.gates import Gate
 from mechint.statistics import wilson
+from mechint.statistics.drawn import Drawn
 from mechint.statistics.equivalence import equivalence_p, smallest_detectable
-from mechint.vectors.auroc import percentiles
 
 REPORTS = {"is_right": "what it says of an answer being right", "how_sure": "what it says of how sure it is"}
 """Confidences that the model states, in words; the others are read off it, or are baselines."""
@@ -31,28 +30,6 @@ MARGIN_RANK, LEVEL = 0.1, 0.05
 """Margin of the rank correlation; of p after Holm."""
 CLAIM = "tells its right answers from its wrong ones, as no reader of question and answer could"
 STRONGER = "states more than how likely its answer is, namely how far its blocks agree on it"
-
-
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """A number with its bootstrap draws."""
-
-    value: float
-    draws: Float[np.ndarray, " resample"]
-
-    def ends(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the percentile interval."""
-        return percentiles(self.draws, level)
-
-    @property
-    def error(self) -> float:
-        """The standard error."""
-        defined = self.draws[~np.isnan(self.draws)]
-        return float(defined.std()) if len(defined) else float("nan")
-
-    def p_above(self, bar: float) -> float:
-        """Return p of "it is not above the bar"; draws in which it is not defined count against it."""
-        return (1 + int((~(self.draws > bar)).sum())) / (1 + len(self.draws))
 
 
 @dataclass(frozen=True, eq=False)

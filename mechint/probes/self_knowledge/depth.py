@@ -7,10 +7,11 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from mechint.probes.self_knowledge.consistency import agreeing, thresholds, weighted_vote
-from mechint.probes.self_knowledge.criteria import REPORTS, Drawn
+from mechint.probes.self_knowledge.criteria import REPORTS
 from mechint.probes.self_knowledge.fitted import Folds, combined
 from mechint.probes.self_knowledge.measures import Scores
 from mechint.statistics import derive_seed, estimate_mean, wilson
+from mechint.statistics.drawn import Drawn
 from mechint.statistics.partial import partial_spearman, partial_spearman_draws, residuals
 
 

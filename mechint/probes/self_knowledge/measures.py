@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from mechint.probes.self_knowledge.criteria import Drawn
 from mechint.statistics import aurc, brier, calibration_error, derive_seed, estimate_mean, risk_coverage, wilson
 from mechint.statistics.confidence import bin_index, calibrated_errors, squared_error_unbiased
+from mechint.statistics.drawn import Drawn
 from mechint.statistics.partial import residuals
 from mechint.vectors.auroc import auroc, auroc_draws
 

@@ -9,12 +9,13 @@ from jaxtyping import Float
 
 from mechint.probes.gates import Gate, Verdict, gates_table, judge
 from mechint.probes.self_knowledge import criteria
-from mechint.probes.self_knowledge.criteria import REPORTS, Drawn, Evidence
+from mechint.probes.self_knowledge.criteria import REPORTS, Evidence
 from mechint.probes.self_knowledge.depth import against_depth, agreement, votes
 from mechint.probes.self_knowledge.fitted import Folds, folds_of, input_only
 from mechint.probes.self_knowledge.measures import SOURCES, Scores
 from mechint.probes.self_knowledge.settings import ConfidenceSettings
 from mechint.statistics import derive_seed, faithful_calibration, holm, wilson
+from mechint.statistics.drawn import Drawn
 from mechint.statistics.equivalence import smallest_detectable
 
 _ITEMS = ("id", "kind", "cluster", "question", "target", "distractor", "answer", "correct", "chain", "chain_tokens")

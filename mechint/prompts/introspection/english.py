@@ -6,13 +6,14 @@ direction of a concept is taken at the last token of "Human: Tell me about {word
 "Emergent Introspective Awareness", whose wording of the question is not used: it asks for free text).
 """
 
+import contextlib
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mechint.errors import PromptError
-from mechint.prompts.encoding import tokenize
+from mechint.errors import PromptError, TokenError
+from mechint.prompts.encoding import bare_tokens, token_of, tokenize
 from mechint.prompts.introspection.material import NO, NOTHING, STATE, TEXT, YES, Asked, Example, Material
 
 CONCEPTS = (
@@ -149,22 +150,19 @@ class English(Material):
         return [(words, answers[name]) for name in shown]
 
     def _tokens(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return bare_tokens(text, self._tokenizer)
 
     def _label(self, word: str) -> tuple[int, ...]:
-        """Return the tokens that say a word behind "Answer:".
+        """Return the tokens that say a word behind "Answer:", yes and no also in other letters.
 
         Raises:
             PromptError: it is no single token there. Digits often are not: a blank comes first, alone.
         """
+        forms = (word, word.lower(), word.upper()) if word in ("Yes", "No") else (word,)
         found: list[int] = []
-        base = self._tokens("Answer:")
-        for spelt in dict.fromkeys(
-            (f" {word}", f" {word.lower()}", f" {word.upper()}") if word in ("Yes", "No") else (f" {word}",)
-        ):
-            tokens = self._tokens(f"Answer:{spelt}")
-            if tokens[: len(base)] == base and len(tokens) == len(base) + 1:
-                found.append(tokens[-1])
+        for form in forms:
+            with contextlib.suppress(TokenError):  # one spelling is enough
+                found.append(token_of(f" {form}", self._tokenizer, after="Answer:"))
         if not found:
             raise PromptError(
                 f"The answer {word!r} is no single token behind 'Answer:' here ({self._tokens(f'Answer: {word}')}). "

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mechint.errors import PromptError
-from mechint.prompts.encoding import tokenize
+from mechint.prompts.encoding import bare_tokens, token_of, tokenize
 from mechint.prompts.introspection.material import NO, YES, Asked
 
 SENTENCES = (
@@ -30,7 +30,7 @@ N_ARRANGEMENTS = 4
 LETTERS = ("A", "B", "C", "D", "E")
 _INTRO = (
     "Below are trials with a language model. While it reads some sentences, an experimenter injects a thought into its "
-    "neurons, which cannot be seen in the sentences.\n\n"
+    "neurons, which cannot be seen in the sentences."
 )
 
 
@@ -46,14 +46,14 @@ class Posed:
 def locate(tokenizer: Any, arrangement: int) -> Posed:
     """Return five sentences with the question in which one a thought was injected."""
     lines = [f"Sentence {letter}:" for letter in LETTERS]
-    question = "\nIn one sentence a thought was injected. Its letter is: "
+    question = "\nIn one sentence a thought was injected. Its letter is:"
     return _posed(tokenizer, lines, _sentences(arrangement, len(lines)), question, _lettered(5))
 
 
 def stronger(tokenizer: Any, arrangement: int) -> Posed:
     """Return two sentences with the question in which one the injected thought was stronger."""
     lines = [f"Sentence {letter}:" for letter in LETTERS[:2]]
-    question = "\nIn both a thought was injected. The letter of the sentence where it was stronger is: "
+    question = "\nIn both a thought was injected. The letter of the sentence where it was stronger is:"
     return _posed(tokenizer, lines, _sentences(arrangement, len(lines)), question, _lettered(2))
 
 
@@ -67,13 +67,13 @@ def codebook(tokenizer: Any, arrangement: int, marks: Sequence[str]) -> Posed:
     """
     chosen = _sentences(arrangement, 5)
     lines = ["Sentence:", *(f"Mark: {mark}\nSentence:" for mark in marks)]
-    return _posed(tokenizer, lines, chosen, "\nMark: ", _lettered(2))
+    return _posed(tokenizer, lines, chosen, "\nMark:", _lettered(2))
 
 
 def tamper(tokenizer: Any, arrangement: int, word: str) -> Posed:
     """Return a sentence, and a word that the model is said to have answered, with the question whether it meant it."""
     chosen = _sentences(arrangement, 1)
-    question = f"\nThe model was asked for a word and said: {word}.\nDid the model mean to say it? Answer Yes or No: "
+    question = f"\nThe model was asked for a word and said: {word}.\nDid the model mean to say it? Answer Yes or No:"
     labels = {YES: "Yes", NO: "No"}
     return _posed(tokenizer, ["Sentence:"], chosen, question, labels)
 
@@ -88,33 +88,17 @@ def _posed(
     tokenizer: Any, before: Sequence[str], sentences: Sequence[str], question: str, answers: Mapping[str, str]
 ) -> Posed:
     """Put lines, sentences and the question together, and keep where each sentence stands."""
-    tokens: list[int] = list(tokenize(_INTRO.rstrip(), tokenizer))
+    tokens: list[int] = list(tokenize(_INTRO, tokenizer))
     spans: list[tuple[int, int]] = []
     for line, sentence in zip(before, sentences, strict=True):
-        tokens += _bare(tokenizer, f"\n{line}")
+        tokens += bare_tokens(f"\n{line}", tokenizer)
         start = len(tokens)
-        tokens += _bare(tokenizer, f" {sentence}")
+        tokens += bare_tokens(f" {sentence}", tokenizer)
         spans.append((start, len(tokens)))
-    tokens += _bare(tokenizer, question.rstrip(" "))
-    labels = {name: (_label(tokenizer, word),) for name, word in answers.items()}
+    tokens += bare_tokens(question, tokenizer)
+    labels = {name: (token_of(f" {word}", tokenizer, after=":"),) for name, word in answers.items()}
     return Posed(Asked(tuple(tokens), *spans[0], labels), tuple(spans))
 
 
 def _lettered(count: int) -> dict[str, str]:
     return {letter: letter for letter in LETTERS[:count]}
-
-
-def _bare(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _label(tokenizer: Any, word: str) -> int:
-    """Return the token of a word behind a colon.
-
-    Raises:
-        PromptError: it is not one token.
-    """
-    tokens = _bare(tokenizer, f" {word}")
-    if len(tokens) != 1:
-        raise PromptError(f"The answer {word!r} is {len(tokens)} tokens of this model. Expected a single one.")
-    return tokens[0]

@@ -15,7 +15,7 @@ from mechint.model.base import Logits
 from mechint.organisms import load
 from mechint.organisms.introspection_material import Invented
 from mechint.organisms.introspection_training import directions, random_model
-from mechint.organisms.trained import read
+from mechint.organisms.shipped import read
 from mechint.positions import TokenBatch, everywhere
 from mechint.probes.introspection.battery import CONCEPT, NONE, Battery
 from mechint.probes.introspection.cells import Cells

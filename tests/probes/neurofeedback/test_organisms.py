@@ -13,7 +13,7 @@ from mechint import organisms
 from mechint.organisms.neurofeedback import sentences
 from mechint.organisms.neurofeedback_language import LABELS, WORDS, vocabulary
 from mechint.organisms.neurofeedback_training import SITE, NeurofeedbackRecipe, batch, make, pool, random_model
-from mechint.organisms.trained import read
+from mechint.organisms.shipped import read
 from mechint.probes.gates import Gate, judge
 from mechint.probes.neurofeedback.experiment import Neurofeedback
 from mechint.probes.neurofeedback.judgement import gates_of, paired
