@@ -262,7 +262,8 @@ def _run(config: "ExperimentConfig", out: Path | None, name: str, *, resume: boo
     if resume and out is None:
         raise ConfigError("--resume needs --out: the folder of the run to go on with.")
     folder = _fresh(name) if out is None else out
-    typer.echo(f"Results: {folder}", err=True)
+    if not dry_run:  # which writes nothing
+        typer.echo(f"Results: {folder}", err=True)
     outcome = runner.run(config, folder, resume=resume, dry_run=dry_run, argv=sys.argv, **_given.get())
     if dry_run:
         for line in planned(outcome.plan):
