@@ -227,6 +227,7 @@ TITLES: dict[str, str] = {
     "cspa_explained": "CSPA criteria met",
     "control_value": "Control's value",
     "failed": "Criteria not met",
+    "trusting": "With validity left out",
     "above_text_p": "Better than text: p",
 }
 """Headings that are more than the column's name."""
