@@ -21,8 +21,9 @@ class Drawn:
 
     Examples:
         >>> one = Drawn(0.5, np.linspace(0, 1, 101))
-        >>> one.ends(0.9), one.p_above(0.95)
-        ((0.05, 0.95), 0.9411764705882353)
+        >>> low, high = one.ends(0.9)
+        >>> print(f"[{low:.2f}, {high:.2f}], p {one.p_above(0.95):.3f}")
+        [0.05, 0.95], p 0.941
     """
 
     value: float
