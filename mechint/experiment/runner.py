@@ -22,7 +22,7 @@ from mechint.experiment.prepare import LoadModel, MakePrompts, prepare
 from mechint.experiment.registry import ANALYSES, AnalysisKind
 from mechint.experiment.session import begin, check_same_experiment, look_at, only_one, recorded
 from mechint.experiment.size import estimated
-from mechint.results import Analysis, Findings, Unit, join_parts
+from mechint.results import CLOSER_LOOK, Analysis, Findings, Unit, join_parts, not_in
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ def run(
         begin(folder, ready.config, manifest)
         units = list(ready.units)
         with recorded(folder, manifest, parts, units):
-            _measure(ready.analysis, ready.units, parts, ready.analysis.kind, progress)
-            later = ready.analysis.follow_up(_raw(ready.units, parts, manifest))
-            units += later
-            _measure(ready.analysis, later, parts, "closer look", progress)
+            _measure(ready.analysis, units, parts, ready.analysis.kind, progress)
+            while later := _follow_up(ready.analysis, units, _raw(units, parts, manifest)):
+                units += later  # in place: the manifest of an interrupted run counts them
+                _measure(ready.analysis, later, parts, CLOSER_LOOK, progress)
             findings = _conclude(folder, ready.analysis.conclude(_raw(units, parts, manifest)), manifest)
         _present(folder, findings, manifest)
     return Outcome(folder, findings, manifest, plan)
@@ -103,6 +103,10 @@ def _measure(analysis: Analysis, units: Sequence[Unit], parts: Parts, what: str,
     for unit in tqdm(units, desc=what, unit="unit", disable=hidden):
         if parts.load(unit) is None:
             parts.save(unit, analysis.measure(unit))
+
+
+def _follow_up(analysis: Analysis, units: Sequence[Unit], raw: Mapping[str, pd.DataFrame]) -> list[Unit]:
+    return not_in({unit.name for unit in units}, analysis.follow_up(raw))
 
 
 def _raw(units: Sequence[Unit], parts: Parts, manifest: Manifest) -> dict[str, pd.DataFrame]:

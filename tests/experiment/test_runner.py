@@ -12,7 +12,7 @@ from mechint.experiment.session import Interrupted
 from mechint.results import complete
 from tests.experiment.toy import Log, ToyAnalysis, ToyModel, ToyPrompts, ToySettings, doors, experiment
 
-UNITS = ["heads/0", "heads/1", "heads/2", "heads/3", "words/all", "closer/best"]
+UNITS = ["heads/0", "heads/1", "heads/2", "heads/3", "words/all", "closer/best", "closer/again"]
 
 
 def _manifest(folder):
@@ -54,7 +54,7 @@ def test_a_run_leaves_tables_report_manifest_and_the_experiment(tmp_path):
     manifest = _manifest(tmp_path / "out")
     assert (manifest["status"], manifest["command"]) == ("complete", "mechint scan")
     assert manifest["receipts"] == {"fired": 8}
-    assert manifest["units"] == {"heads": 4, "words": 1, "closer": 1}
+    assert manifest["units"] == {"heads": 4, "words": 1, "closer": 2}
     assert manifest["model"]["fingerprint"] == {"weights": "abc"}
     assert manifest["data"] == {"name": "toy", "hash": "0123", "n": 3}
     assert manifest["tables"]["heads"]["hash"] == files.content_hash(outcome.findings.to_frame())

@@ -68,7 +68,8 @@ class ToyAnalysis:
 
     def follow_up(self, raw: Mapping[str, pd.DataFrame]) -> list[Unit]:
         heads = raw["heads"]
-        return [Unit("closer", "closer/best", {"layer": int(heads["layer"][heads["score"].idxmax()])})]
+        found = [Unit("closer", "closer/best", {"layer": int(heads["layer"][heads["score"].idxmax()])})]
+        return found + [Unit("closer", "closer/again", {"layer": n}) for n in raw.get("closer", heads[:0])["layer"][:1]]
 
     def conclude(self, raw: Mapping[str, pd.DataFrame]) -> Findings:
         heads = raw["heads"].assign(score_low=raw["heads"]["score"] - 1, score_high=raw["heads"]["score"] + 1)

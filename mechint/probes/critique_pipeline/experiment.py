@@ -74,7 +74,6 @@ class CritiquePipeline:
             raise SiteError(f"layer = {s.layer} is none of layers = {self._layers}.")
         self._task: Task = task or (SilentCritics(s, seed) if speaks(model) else WordProblems(model, s, seed))
         self._runs: pd.DataFrame | None = None
-        self._effects: dict[str, pd.DataFrame] = {}
 
     def units(self) -> Sequence[Unit]:
         """List what is written for each problem."""
@@ -86,13 +85,17 @@ class CritiquePipeline:
         ]
 
     def follow_up(self, raw: Mapping[str, pd.DataFrame]) -> Sequence[Unit]:
-        """List everything that needs the vector; nothing where there is none."""
+        """List everything that needs the vector, then what is steered at the chosen layer; nothing without a vector."""
         self._runs = raw["runs"]
         if self._found.answers is None:
             return []
         single = [Unit(name, f"{name}/all", self._about({})) for name in ("vectors", "lens", "surface")]
-        damage = [Unit("damage", "damage/all", self._about({}))]
-        return [*single, *self._layer_units(), *self._steering_units(), *damage, *self._later_units()]
+        units = [*single, *self._layer_units()]
+        layer = self._steered(raw)
+        if layer is None:
+            return units
+        damage = [Unit("damage", "damage/all", self._about({"layer": layer}))]
+        return [*units, *self._steering_units(layer), *damage, *self._later_units(layer)]
 
     def measure(self, unit: Unit) -> pd.DataFrame:
         """Do one unit."""
@@ -101,60 +104,61 @@ class CritiquePipeline:
             "vectors": self._measure_vectors,
             "lens": lambda _: pd.concat([vectors.lens(self._model, self._v(at), at) for at in self._layers]),
             "surface": lambda _: vectors.surface(self._answers, self.settings.folds, self._seed),
-            "layer_effect": self._measure_steered,
-            "steering": self._measure_steered,
+            "layer_effect": lambda inputs: self._measure_steered(inputs, self._choosing),
+            "steering": lambda inputs: self._measure_steered(inputs, self._task.items("test")),
             "damage": self._measure_damage,
             "detection": self._measure_detection,
             "scaling": self._measure_scaling,
         }
-        found = kinds[unit.table](unit.inputs)
-        if unit.table == "layer_effect":
-            self._effects[unit.name] = found
-        return found
+        return kinds[unit.table](unit.inputs)
 
     def conclude(self, raw: Mapping[str, pd.DataFrame]) -> Findings:
         """Turn all rows into tables and a verdict."""
         self._runs = raw["runs"]
-        steered = self.settings.layer if self.settings.layer >= 0 else None
-        if steered is None and "layer_effect" in raw:
-            steered = summary.best_layer(raw["layer_effect"])
+        steered = self._steered(raw)
         tables = summary.tables(raw, self.settings, steered, self._seed)
         notes = [*self._task.notes, *summary.notes(raw, self.settings, self._found)]
         return Findings(self.kind, tables, summary.verdict(tables, self._found, self.settings, steered), notes)
+
+    def _steered(self, raw: Mapping[str, pd.DataFrame]) -> int | None:
+        """Return the layer that is steered: the one set, or the best, once the layer effects are known."""
+        if self.settings.layer >= 0:
+            return self.settings.layer
+        return summary.best_layer(raw["layer_effect"]) if "layer_effect" in raw else None
 
     def _layer_units(self) -> list[Unit]:
         if self.settings.layer >= 0:
             return []
         n = len(self._choosing)
         return [
-            self._unit("layer_effect", (layer, alpha), self._arm(VECTOR, alpha, "injected", layer=layer), span)
+            self._unit("layer_effect", (layer, alpha), self._arm(layer, VECTOR, alpha, "injected"), span)
             for layer in self._layers
             for alpha in (-1.0, 1.0)
             for span in self._spans(n)
         ]
 
-    def _steering_units(self) -> list[Unit]:
+    def _steering_units(self, layer: int) -> list[Unit]:
         s = self.settings
         arms = [(VECTOR, 0, alpha) for alpha in s.alphas]
         ends = [alpha for alpha in (max(s.alphas), min(s.alphas)) if alpha]
         arms += [(RANDOM, draw, alpha) for alpha in dict.fromkeys(ends) for draw in range(s.random)]
         return [
-            self._unit("steering", (arm, draw, alpha, run), self._arm(arm, alpha, run, draw=draw), span)
+            self._unit("steering", (arm, draw, alpha, run), self._arm(layer, arm, alpha, run, draw), span)
             for arm, draw, alpha in arms
             for run in ("injected", s.original)
             for span in self._spans(len(self._task.items("test")))
         ]
 
-    def _later_units(self) -> list[Unit]:
+    def _later_units(self, layer: int) -> list[Unit]:
         s = self.settings
         found = [
-            self._unit("detection", (name, alpha), {"file": at, "alpha": alpha}, span)
+            self._unit("detection", (name, alpha), {"file": at, "alpha": alpha, "layer": layer}, span)
             for at, (name, rows) in enumerate(self._task.detection)
             for alpha in s.alphas
             for span in self._spans(len(rows))
         ]
         return found + [
-            self._unit("scaling", (alpha,), {"alpha": alpha}, span)
+            self._unit("scaling", (alpha,), {"alpha": alpha, "layer": layer}, span)
             for alpha in s.stack_alphas
             for span in self._spans(len(self._task.items("test")))
         ]
@@ -179,23 +183,21 @@ class CritiquePipeline:
             )
         return pd.DataFrame(rows)
 
-    def _measure_steered(self, inputs: Mapping[str, Any]) -> pd.DataFrame:
-        """Return judgements of steered runs, of problems for choosing if a layer is named, else for testing."""
-        named = int(inputs["layer"])
-        items = self._choosing if named >= 0 else self._task.items("test")
-        layer = named if named >= 0 else self._chosen()
-        arm, draw, alpha, run = str(inputs["arm"]), int(inputs["draw"]), float(inputs["alpha"]), str(inputs["run"])
+    def _measure_steered(self, inputs: Mapping[str, Any], items: Sequence[Item]) -> pd.DataFrame:
+        """Return judgements of steered runs."""
+        layer, arm, draw = int(inputs["layer"]), str(inputs["arm"]), int(inputs["draw"])
+        alpha, run = float(inputs["alpha"]), str(inputs["run"])
         frame = self._continued(items[inputs["first"] : inputs["last"]], run, self._plan(layer, alpha, arm, draw))
         return frame.drop(columns=["tokens", "answer"]).assign(arm=arm, draw=draw, alpha=alpha, run=run, layer=layer)
 
-    def _measure_damage(self, _: Mapping[str, Any]) -> pd.DataFrame:
-        plans = {alpha: self._plan(self._chosen(), alpha) for alpha in self.settings.alphas}
+    def _measure_damage(self, inputs: Mapping[str, Any]) -> pd.DataFrame:
+        plans = {alpha: self._plan(int(inputs["layer"]), alpha) for alpha in self.settings.alphas}
         return damage(self._model, self._neutral, plans, self._seed)
 
     def _measure_detection(self, inputs: Mapping[str, Any]) -> pd.DataFrame:
         s, (name, rows) = self.settings, self._task.detection[int(inputs["file"])]
         asked, alpha = rows[inputs["first"] : inputs["last"]], float(inputs["alpha"])
-        plan = self._plan(self._chosen(), alpha)
+        plan = self._plan(int(inputs["layer"]), alpha)
         new = self._write(
             [one.row for one in asked], [one.id for one in asked], plan, s.max_new_tokens, s.sampling_temperature
         )
@@ -208,7 +210,7 @@ class CritiquePipeline:
 
     def _measure_scaling(self, inputs: Mapping[str, Any]) -> pd.DataFrame:
         s, alpha = self.settings, float(inputs["alpha"])
-        plan = self._plan(self._chosen(), alpha)
+        plan = self._plan(int(inputs["layer"]), alpha)
 
         def go_on(rows: Sequence[Row], names: Sequence[str], most: int) -> Sequence[Row]:
             return self._write(rows, names, plan, most, s.sampling_temperature)
@@ -245,14 +247,6 @@ class CritiquePipeline:
         length = float(self._read[1][self._layers.index(layer)])
         return add(vectors.as_vector(direction, layer, length, arm), alpha, unit="raw")
 
-    def _chosen(self) -> int:
-        """Return the layer that is steered; layer effects that another session measured are measured again."""
-        if self.settings.layer >= 0:
-            return self.settings.layer
-        units = self._layer_units()
-        parts = [self._effects[unit.name] if unit.name in self._effects else self.measure(unit) for unit in units]
-        return summary.best_layer(pd.concat(parts))
-
     def _v(self, layer: int) -> Float[np.ndarray, " d_model"]:
         return self._differences[self._layers.index(layer)]
 
@@ -284,7 +278,7 @@ class CritiquePipeline:
     def _differences(self) -> Float[np.ndarray, "layer d_model"]:
         return vectors.differences(self._read[0])
 
-    def _arm(self, arm: str, alpha: float, run: str, *, layer: int = -1, draw: int = 0) -> dict[str, Any]:
+    def _arm(self, layer: int, arm: str, alpha: float, run: str, draw: int = 0) -> dict[str, Any]:
         return {"arm": arm, "alpha": alpha, "run": run, "layer": layer, "draw": draw}
 
     def _about(self, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from mechint.probes.critique_pipeline.judge import CORRECT, INCORRECT, OUT_OF_TO
 from mechint.probes.critique_pipeline.recoveries import FORCED, Found
 from mechint.probes.critique_pipeline.settings import PipelineSettings
 from mechint.prompts.reasoning import NO_MISTAKE, f1_locate
-from mechint.statistics import draws_p, estimate_mean, wilson
+from mechint.statistics import draws_p, estimate_mean, mcnemar_p, wilson
 
 VECTOR, RANDOM = "vector", "random"
 LEVEL = 0.05
@@ -98,6 +98,8 @@ def steering(raw: pd.DataFrame, seed: int) -> pd.DataFrame:
             row["answer_right"] = float((own["final"] == CORRECT).mean())
             value, low, high = float(drawn.mean()), *map(float, np.quantile(drawn, [0.025, 0.975]))
         row |= {"change_right": value, "change_right_low": low, "change_right_high": high}
+        if arm == VECTOR and alpha:
+            row |= _flips(_right(own), clean)
         rows.append(row | {"out_of_tokens": float((own["final"] == OUT_OF_TOKENS).mean())})
     return pd.DataFrame(rows)
 
@@ -216,6 +218,12 @@ def _paired(a: Any, b: Any, rows: Any, seed: int = 0) -> tuple[float, float, flo
     change = np.array([float(a[one]) - float(b[one]) for one in ids])
     found = estimate_mean(change, groups, seed=seed)
     return found.value, found.low, found.high
+
+
+def _flips(after: Any, before: Any) -> dict[str, float]:
+    now, then = (right.loc[before.index].to_numpy() == 1 for right in (after, before))
+    return {"put_right": int((now & ~then).sum()), "put_wrong": int((then & ~now).sum()),
+            "mcnemar_exact": mcnemar_p(now, then)}  # fmt: skip
 
 
 def _share(name: str, hits: Any) -> dict[str, float]:

@@ -233,7 +233,8 @@ def test_the_estimate_counts_the_units_and_rows_that_there_are():
     analysis = CritiquePipeline(tiny("llama"), NEUTRAL, settings, task=Coins((8, 4, 6)))
     units = list(analysis.units())
     raw = join_parts({"runs": [analysis.measure(unit) for unit in units]})
-    units += analysis.follow_up(raw)
+    effects = [analysis.measure(unit) for unit in analysis.follow_up(raw) if unit.table == "layer_effect"]
+    units += analysis.follow_up(raw | join_parts({"layer_effect": effects}))
 
     size = {row["table"]: row for row in pipeline_size(settings)}
 

@@ -127,6 +127,9 @@ def test_random_directions_stand_beside_the_vector_at_both_ends(recovered):
 def test_the_layer_is_chosen_on_other_problems_than_those_that_are_reported():
     analysis = coins()
     raw = {"runs": pd.concat([analysis.measure(unit) for unit in analysis.units()], ignore_index=True)}
+    first = analysis.follow_up(raw)
+    effects = [analysis.measure(unit) for unit in first if unit.table == "layer_effect"]
+    raw["layer_effect"] = pd.concat(effects, ignore_index=True)
     units = {unit.table: unit for unit in analysis.follow_up(raw)}
     ids = {name: set(analysis.measure(units[name])["id"]) for name in ("layer_effect", "steering", "scaling")}
 
@@ -134,6 +137,11 @@ def test_the_layer_is_chosen_on_other_problems_than_those_that_are_reported():
     assert ids["steering"] == ids["scaling"]
     train = raw["runs"].loc[raw["runs"]["subset"] == "train", "id"]
     assert not ids["layer_effect"] & set(train)
+
+    # What is steered is named by the table alone, so that a resumed run measures no layer effect again.
+    assert {unit.table for unit in first} == {"vectors", "lens", "surface", "layer_effect"}
+    chosen = {units[name].inputs["layer"] for name in ("steering", "damage", "scaling")}
+    assert chosen == {summary.best_layer(raw["layer_effect"])}
 
 
 def test_a_given_layer_is_steered_and_nothing_is_measured_to_choose_one():
@@ -221,18 +229,27 @@ def test_an_interrupted_run_goes_on_and_gives_the_same(tmp_path, monkeypatch):
     config = parse_config(told, origin="test")
     whole = run(config, tmp_path / "whole", progress=False, **doors())
     measure = CritiquePipeline.measure
+    measured: list[str] = []
+
+    def counting(self: CritiquePipeline, unit: Any) -> pd.DataFrame:
+        measured.append(unit.name)
+        return measure(self, unit)
 
     def stopping(self: CritiquePipeline, unit: Any) -> pd.DataFrame:
         if unit.name.startswith("steering/random/1"):
             raise KeyboardInterrupt
-        return measure(self, unit)
+        return counting(self, unit)
 
     with monkeypatch.context() as patched:
         patched.setattr(CritiquePipeline, "measure", stopping)
         with pytest.raises(Interrupted):
             run(config, tmp_path / "parts", progress=False, **doors())
-    resumed = run(config, tmp_path / "parts", resume=True, progress=False, **doors())
+    with monkeypatch.context() as patched:
+        patched.setattr(CritiquePipeline, "measure", counting)
+        resumed = run(config, tmp_path / "parts", resume=True, progress=False, **doors())
 
+    assert len(measured) == len(set(measured))
+    assert any(name.startswith("layer_effect") for name in measured)
     assert whole.findings is not None
     assert resumed.findings is not None
     assert resumed.findings.verdict == whole.findings.verdict
@@ -288,6 +305,22 @@ def test_a_push_that_moves_both_sides_alike_is_no_difference():
     assert found.loc["error", "p"] == pytest.approx(1 / 31)
     assert found.loc["difference", "change_right"] == pytest.approx(0.0)
     assert found.loc["difference", "p"] == 1.0
+
+
+def test_answers_that_flip_are_counted_both_ways_with_mcnemars_p():
+    finals = {0.0: "iiiiiiccc", 1.0: "cccccicci", -1.0: "iiiiiiccc"}
+    rows = [
+        ("injected", "vector", alpha, 0, f"p{at}", {"c": "correct", "i": "incorrect"}[letter])
+        for alpha, letters in finals.items()
+        for at, letter in enumerate(letters)
+    ]
+
+    table = summary.steering(steered(rows), 0).set_index("alpha")[["put_right", "put_wrong", "mcnemar_exact"]]
+
+    # Of six that flip, five to right: 2 (1 + 6) / 2^6.
+    assert table.loc[1.0].tolist() == pytest.approx([5, 1, 14 / 64])
+    assert table.loc[-1.0].tolist() == [0, 0, 1.0]
+    assert table.loc[0.0].isna().all()
 
 
 def test_the_layer_with_the_largest_difference_of_both_ends_is_chosen_and_the_first_of_equals():
