@@ -29,6 +29,7 @@ class Cells:
         self.carriers = sorted(set(answers["carrier"]))
         self.draws = Crossed(len(self.concepts), len(self.carriers), seed=seed)
         self._tables: dict[object, pd.DataFrame] = dict(iter(answers.groupby(["question", "arm", "held"])))
+        self._arrays: dict[tuple[str, str, bool, str], np.ndarray] = {}
 
     def read(self, *, held: bool) -> "Cells":
         """Return the same answers and draws, read with the injection held or not."""
@@ -48,17 +49,27 @@ class Cells:
             OutputError: this was not asked, or an answer is missing.
         """
         held = (self._held if held is None else held) and arm not in (NONE, "text")
+        key = (question, arm, held, column)
+        if key not in self._arrays:
+            self._arrays[key] = self._array(question, arm, held, column)
+            self._arrays[key].flags.writeable = False
+        return self._arrays[key]
+
+    def _array(self, question: str, arm: str, held: bool, column: str) -> np.ndarray:
         rows = self._tables.get((question, arm, held))
         if rows is None:
             raise OutputError(f"{question!r} was not asked in arm {arm!r} (held: {held}). Run the battery with it.")
-        wide = rows.pivot(index="concept", columns="carrier", values=column)
-        wide = wide.reindex(columns=self.carriers)
-        wide = wide if arm != NONE else pd.concat([wide] * len(self.concepts))
-        if arm != NONE:
-            wide = wide.reindex(index=self.concepts)
-        if bool(wide.isna().to_numpy().any()):
+        names = [""] if arm == NONE else self.concepts
+        values = rows[column].to_numpy()
+        wide = np.full(
+            (len(names), len(self.carriers)), np.nan, dtype=values.dtype if values.dtype == float else object
+        )
+        wide[pd.Index(names).get_indexer(rows["concept"].tolist()), pd.Index(self.carriers).get_indexer(rows["carrier"].tolist())] = (
+            values
+        )
+        if pd.isna(wide).any():
             raise OutputError(f"{question!r}, arm {arm!r}: {column} is missing in some cells. Run the battery again.")
-        return wide.to_numpy()
+        return wide if arm != NONE else wide.repeat(len(self.concepts), axis=0)
 
     def said(
         self, question: str, arm: str, label: str, held: bool | None = None

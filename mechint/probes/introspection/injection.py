@@ -129,7 +129,9 @@ class Reader:
         past = self._past(prefix).fork([0] * len(rows)) if prefix else None
         logits = self.model.run(batch, write=self._writes(rows, batch), logits=Logits(), past=past).logits
         assert logits is not None
-        return [_answer(row.asked, one) for row, one in zip(rows, logits[:, 0].log_softmax(-1), strict=True)]
+        log_probs = logits[:, 0].log_softmax(-1)
+        whole = zip(log_probs, log_probs.argmax(-1).tolist(), _entropy(log_probs).tolist(), strict=True)
+        return [_answer(row.asked, *one) for row, one in zip(rows, whole, strict=True)]
 
     def _past(self, prefix: tuple[int, ...]) -> Past:
         if prefix not in self._read:
@@ -188,9 +190,11 @@ def _given(mask: Bool[Tensor, "batch pos"]) -> Positions:
     return everywhere if bool(mask.all()) else Positions("given places", lambda _: mask)
 
 
-def _answer(asked: Asked, log_probs: Float[Tensor, " d_vocab"]) -> Answer:
+def _entropy(log_probs: Float[Tensor, "batch d_vocab"]) -> Float[Tensor, " batch"]:
+    return -(log_probs.exp() * log_probs).sum(-1)
+
+
+def _answer(asked: Asked, log_probs: Float[Tensor, " d_vocab"], likeliest: int, entropy: float) -> Answer:
     labels = torch.stack([log_probs[list(ids)].logsumexp(0) for ids in asked.labels.values()])
-    likeliest = int(log_probs.argmax())
     said = next((name for name, ids in asked.labels.items() if likeliest in ids), "")
-    entropy = float(-(log_probs.exp() * log_probs).sum())
     return Answer(labels, said, float(labels.logsumexp(0).exp()), entropy)
