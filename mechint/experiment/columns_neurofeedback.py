@@ -62,7 +62,13 @@ NEUROFEEDBACK: dict[str, tuple[str, str]] = {
     "noise_size": ("share of |h|", "Mean size of the noise over the length of the activation."),
     "noisy_tokens": ("tokens", "Tokens at which noise was added."),
     "context": ("index from 0", "Which text."),
-    "measured_on": ("", "Axis on which the prefilled sentences are looked at."),
+    "control": (
+        "",
+        "Whose sentence has the score that was asked for. given: prefilled, the same for both scores; written: by the "
+        "model itself.",
+    ),
+    "measured_on": ("", "Axis on which the sentences of the control task are looked at."),
+    "target": ("", "The score that was asked for: 1 high, 0 low."),
     "shift_d": (
         "standard deviations",
         "Cohen's d: scores of prefilled sentences when high ones were asked for, less when low ones were.",

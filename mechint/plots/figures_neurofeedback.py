@@ -99,13 +99,15 @@ def curves(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
 
 
 def control(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
-    """Draw d of prefilled sentences on the axis that was asked for, and on the others."""
+    """Draw d of the control task's sentences on the axis that was asked for, and on the others."""
     table = tables.get("control")
     if table is None or not usable(table, "shift_d"):
         return None
-    names = [f"{str(row['model']).removeprefix('organism:')}: {row['axis']}" for row in records(table)]
+    names = [
+        f"{str(row['model']).removeprefix('organism:')}: {row['axis']}, {row['control']}" for row in records(table)
+    ]
     figure = go.Figure()
-    dress(figure, "What asking for a score does to a sentence that the model did not choose",
+    dress(figure, "What asking for a score does to the state of a sentence: given, or written by the model",
           "Cohen's d of high less low scores asked for. Bars: 95 % intervals over texts.",
           height=200 + 30 * len(set(names)), margin={"t": 130, "l": 200, "r": 30})  # fmt: skip
     same = table["axis"] == table["measured_on"]

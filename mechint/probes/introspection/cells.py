@@ -64,9 +64,10 @@ class Cells:
         wide = np.full(
             (len(names), len(self.carriers)), np.nan, dtype=values.dtype if values.dtype == float else object
         )
-        wide[pd.Index(names).get_indexer(rows["concept"].tolist()), pd.Index(self.carriers).get_indexer(rows["carrier"].tolist())] = (
-            values
-        )
+        wide[
+            pd.Index(names).get_indexer(rows["concept"].tolist()),
+            pd.Index(self.carriers).get_indexer(rows["carrier"].tolist()),
+        ] = values
         if pd.isna(wide).any():
             raise OutputError(f"{question!r}, arm {arm!r}: {column} is missing in some cells. Run the battery again.")
         return wide if arm != NONE else wide.repeat(len(self.concepts), axis=0)

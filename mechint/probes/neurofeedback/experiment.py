@@ -17,7 +17,8 @@ from mechint.probes.neurofeedback import experiment_summary as summary
 from mechint.probes.neurofeedback import reporting
 from mechint.probes.neurofeedback.axes import PREDICTABLE
 from mechint.probes.neurofeedback.bench import Arm, Bench
-from mechint.probes.neurofeedback.control import control, control_table
+from mechint.probes.neurofeedback.control import GIVEN, WRITTEN, control_table, given, written
+from mechint.probes.neurofeedback.control_judgement import control_sentence, control_verdicts
 from mechint.probes.neurofeedback.judgement import judge_all, named, numbers
 from mechint.probes.neurofeedback.readers import text_ceiling
 from mechint.probes.neurofeedback.settings import NeurofeedbackSettings
@@ -74,7 +75,9 @@ class Neurofeedback:
                 found += [
                     _unit("twins", model, axis=axis, context=c) for axis in s.noise_axes for c in range(s.contexts)
                 ]
-            found += [_unit("control", model, axis=axis, context=c) for axis in s.axes for c in range(s.control)]
+            tasks = (GIVEN, WRITTEN) if s.written else (GIVEN,)
+            found += [_unit(task, model, axis=axis, context=c) for task in tasks for axis in s.axes
+                      for c in range(s.control)]  # fmt: skip
         return found
 
     def measure(self, unit: Unit) -> pd.DataFrame:
@@ -95,7 +98,7 @@ class Neurofeedback:
         drawn = bench.draw(arm, axis, context)
         if unit.table in ("reports", "readers", "receipt"):
             return getattr(reporting, unit.table)(bench, drawn).assign(**inputs)
-        measured = reporting.twins if unit.table == "twins" else control
+        measured = {"twins": reporting.twins, GIVEN: given, WRITTEN: written}[unit.table]
         return measured(bench, drawn, context).assign(**inputs)
 
     def follow_up(self, raw: Mapping[str, pd.DataFrame]) -> Sequence[Unit]:  # noqa: ARG002
@@ -118,9 +121,14 @@ class Neurofeedback:
             tables["twins"] = summary.twins_table(raw["twins"], seed)
         if "receipt" in raw:
             tables["receipt"] = raw["receipt"]
-        if "control" in raw:
-            tables["control"] = control_table(raw["control"], seed)
-        return Findings(self.kind, tables, _sentence(verdicts, gates), self._notes(raw))
+        sentence = _sentence(verdicts, gates)
+        if controlled := [raw[task].assign(control=task) for task in (GIVEN, WRITTEN) if task in raw]:
+            tables["control"] = control_table(pd.concat(controlled, ignore_index=True), seed)
+            tables["control_verdicts"] = control_verdicts(tables["control"])
+            sentence = f"{sentence}\n{control_sentence(tables['control_verdicts'])}"
+        if WRITTEN in raw:
+            tables["written"] = raw[WRITTEN].drop(columns="sentence")
+        return Findings(self.kind, tables, sentence, self._notes(raw))
 
     def _notes(self, raw: Mapping[str, pd.DataFrame]) -> list[str]:
         s, notes = self.settings, list[str]()

@@ -35,6 +35,8 @@ class NeurofeedbackSettings:
     """Last sentences of each text that are asked with noise of one sign and of the other; 0 for none."""
     control: int = 0
     """Texts of each axis in the control task, with as many prefilled sentences as twins; 0 for none."""
+    written: int = 0
+    """Sentences that the model writes itself under each label, in each text of the control task; 0 for none."""
     components: int = 32
     """Principal components that the null axis mixes."""
     others: tuple[str, ...] = ()
@@ -59,7 +61,16 @@ class NeurofeedbackSettings:
                 raise ConfigError(f"{name!r} is no axis. There are: PC1, PC2, … and {', '.join(AXES)}.")
         if len(self.labels) != 2 or self.labels[0] == self.labels[1]:
             raise ConfigError(f"labels = {self.labels}. Expected two different texts, such as ' A' and ' B'.")
-        least = {"layer": -1, "shots": 2, "tested": 1, "contexts": 2, "twins": 0, "control": 0, "components": 1}
+        least = {
+            "layer": -1,
+            "shots": 2,
+            "tested": 1,
+            "contexts": 2,
+            "twins": 0,
+            "control": 0,
+            "written": 0,
+            "components": 1,
+        }
         for name, smallest in least.items():
             if getattr(self, name) < smallest:
                 raise ConfigError(f"{name} = {getattr(self, name)}. Expected at least {smallest}.")
@@ -71,3 +82,5 @@ class NeurofeedbackSettings:
             raise ConfigError("There are no axes. Name at least one in axes or noise_axes.")
         if self.control and not self.twins:
             raise ConfigError("control needs sentences to prefill: give twins, how many of each text.")
+        if self.written and not self.control:
+            raise ConfigError("written needs texts of the control task: give control, how many of each axis.")

@@ -16,7 +16,8 @@ from mechint.probes.gates import judge
 from mechint.probes.neurofeedback import reporting
 from mechint.probes.neurofeedback.axes import Halves, find, mismatch
 from mechint.probes.neurofeedback.bench import Bench
-from mechint.probes.neurofeedback.control import control, control_table, effect_size
+from mechint.probes.neurofeedback.control import END, INSTRUCTION, control_table, effect_size, given, written
+from mechint.probes.neurofeedback.control_judgement import control_verdicts
 from mechint.probes.neurofeedback.episodes import Episode, Wording, episode, noise
 from mechint.probes.neurofeedback.experiment import Neurofeedback
 from mechint.probes.neurofeedback.judgement import gates_of, numbers, paired
@@ -28,7 +29,8 @@ from mechint.statistics import generator
 from tests import families
 
 SETTINGS = NeurofeedbackSettings(
-    layer=1, axes=("LR",), noise_axes=("null",), shots=4, tested=2, contexts=2, twins=2, control=2, components=8,
+    layer=1, axes=("LR",), noise_axes=("null",), shots=4, tested=2, contexts=2, twins=2, control=2, written=2,
+    components=8,
     before="", cue=" w2", labels=(" w3", " w4"), after="",
 )  # fmt: skip
 
@@ -214,12 +216,57 @@ def test_effect_size_is_cohens_d_with_the_published_interval() -> None:
 
 def test_control_reads_the_prefilled_sentence_and_turns_around_with_its_label(bench: Bench) -> None:
     drawn = bench.draw("natural", "LR", 0)
-    found = control(bench, drawn, 0)
+    found = given(bench, drawn, 0)
     assert sorted(found["target"].unique()) == [0, 1]
-    whole = pd.concat([found.assign(model="m", axis="LR", context=c) for c in (0, 1)])
+    whole = pd.concat([found.assign(model="m", axis="LR", control="given", context=c) for c in (0, 1)])
     there = control_table(whole, 0)["shift_d"].to_numpy()
     back = control_table(whole.assign(target=1 - whole["target"]), 0)["shift_d"].to_numpy()
     np.testing.assert_allclose(there, -back)
+
+
+def test_a_written_sentence_is_read_where_it_stands_and_ends_before_the_cue(bench: Bench) -> None:
+    drawn, model = bench.draw("natural", "LR", 1), bench.model
+    found, again = (written(bench, drawn, 1) for _ in range(2))
+    pd.testing.assert_frame_equal(found, again)
+    assert set(found["measured_on"]) == {"LR"}
+
+    row = found.iloc[0]
+    text = model.tokenizer.encode(row["text"], add_special_tokens=False)
+    assert text
+    assert "w2" not in row["text"].split()
+    asked = model.tokenizer.encode(INSTRUCTION, add_special_tokens=False)
+    label = bench.wording.labels[1 - int(row["target"])]  # in odd texts labels are exchanged
+    end = model.tokenizer.encode(END, add_special_tokens=False)
+    whole = [*bench.write(drawn, True, SETTINGS.shots).tokens, *asked, label, *end, *text]
+    state = model.run([whole], read=["L1.resid_post"])["L1.resid_post"][0, -len(text) :].double().mean(0).numpy()
+    axis = bench.axis("LR")
+    assert row["score"] == pytest.approx(float(axis.scores(state[None])[0] / axis.spread), abs=1e-5)
+
+
+def controlled(on_axis: float, elsewhere: float, control: str, n: int = 40) -> pd.DataFrame:
+    """Scores of sentences that move by so many standard deviations on the axis named, and on another."""
+    draws = generator(0, "controlled").standard_normal((2, n))
+    rows = [
+        {"model": "m", "control": control, "axis": "LR", "measured_on": name, "context": i, "sentence": "s",
+         "target": target, "score": draws[target, i] + shift * target}
+        for name, shift in (("LR", on_axis), ("PC1", elsewhere)) for i in range(n) for target in (0, 1)
+    ]  # fmt: skip
+    return control_table(pd.DataFrame(rows), 0)
+
+
+@pytest.mark.parametrize(
+    ("table", "level", "failed"),
+    [
+        (controlled(3, 0, "given"), "evidence", ""),
+        (controlled(3, 0, "written"), "partial", "words"),
+        (controlled(3, 5, "given"), "partial", "aim"),
+        (controlled(-3, 0, "given"), "no evidence", "effect"),
+        (controlled(3, 0, "given", n=1), "invalid", "sentences"),
+    ],
+)
+def test_a_control_verdict_names_what_is_missing(table: pd.DataFrame, level: str, failed: str) -> None:
+    (verdict,) = control_verdicts(table).to_dict("records")
+    assert (verdict["level"], verdict["failed"]) == (level, failed)
 
 
 SEEN = pd.DataFrame({"context": np.repeat(range(40), 10), "both_right": 1.0, "says_up": 0.5})
@@ -274,8 +321,8 @@ def test_a_coin_and_a_reader_of_the_text_fail_the_gate_of_twins() -> None:
     down = generator(1, "coin").integers(2, size=400).astype(float)
     coin = {"context": np.repeat(range(40), 10), "both_right": up * down, "says_up": (up + 1 - down) / 2}
     text = {"context": np.repeat(range(40), 10), "both_right": 0.0, "says_up": 0.5}
-    for given, level in ((coin, "partial"), (text, "partial"), (SEEN, "evidence")):
-        verdict = judge("does", gates_of(rows, pd.DataFrame(given), pd.DataFrame(), 3.0, 0))
+    for pairs, level in ((coin, "partial"), (text, "partial"), (SEEN, "evidence")):
+        verdict = judge("does", gates_of(rows, pd.DataFrame(pairs), pd.DataFrame(), 3.0, 0))
         assert verdict.level == level
 
 
@@ -305,7 +352,14 @@ def test_sentences_that_cannot_be_used_are_refused(model: Model, prompts: Prompt
 
 @pytest.mark.parametrize(
     "change",
-    [{"axes": ("PC0",)}, {"labels": (" A", " A")}, {"tested": 32}, {"noise": 0.0}, {"control": 1, "twins": 0}],
+    [
+        {"axes": ("PC0",)},
+        {"labels": (" A", " A")},
+        {"tested": 32},
+        {"noise": 0.0},
+        {"control": 1, "twins": 0},
+        {"written": 1},
+    ],
 )
 def test_impossible_settings_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
