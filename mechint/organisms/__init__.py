@@ -56,6 +56,11 @@ ORGANISMS: dict[str, tuple[str, dict[str, Any], str]] = {
         )
         for seed in range(3)
     },
+    "silent-critic-gemma": (
+        "mechint.organisms.silent_critic",
+        {"family": "gemma"},
+        "the silent critic with blocks of Gemma's kind, seed 0: no bias can stand for a vector",
+    ),
     **{
         name: ("mechint.organisms.self_predictor", {"name": name}, f"4-block Llama, {words}")
         for name, words in (

@@ -115,7 +115,7 @@ def make(recipe: CriticRecipe, family: str = "llama", progress: bool | None = No
 
     Args:
         recipe: what decides what comes out.
-        family: "llama", or "gemma": blocks with norms after attention and MLP, which are not shipped.
+        family: "llama", or "gemma": blocks with norms after attention and MLP.
         progress: show a progress bar on standard error; by default only in a terminal.
 
     Returns:

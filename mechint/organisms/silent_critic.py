@@ -1,7 +1,8 @@
 """The silent critic: a small transformer that knows of every wrong step, and says so of one in four.
 
 Trained on the language of `critic_language` by `critic_training`, from three seeds; each has an untrained twin, the
-network that it began as. Since silence is in the language and not in the knowledge, a hidden critique exists by
+network that it began as. One of seed 0 has Gemma's kind of block, whose norm after the MLP lets no bias stand for a
+vector. Since silence is in the language and not in the knowledge, a hidden critique exists by
 construction: a method that claims to find one, and to bring it out, must do so here, and must find nothing in the
 untrained twin.
 
@@ -23,6 +24,7 @@ SEEDS = (0, 1, 2)
 def build(
     seed: int = 0,
     trained: bool = True,
+    family: str = "llama",
     backend: str = "transformer_lens",
     remote: bool | str = False,
 ) -> Model:
@@ -31,21 +33,23 @@ def build(
     Args:
         seed: of its training, one of `SEEDS`.
         trained: whether it was trained.
+        family: "llama", or "gemma", of seed 0.
         backend: what runs it (see `backends.behind`).
         remote: where it runs, with nnsight.
 
     Raises:
         CorruptModelError: the file is missing, or is not what the trainer wrote.
     """
-    model: Any = random_model(seed)
-    name, data = name_of(seed, trained), "random numbers"
+    model: Any = random_model(seed, family)
+    name, data = name_of(seed, trained, family), "random numbers"
     if trained:
-        header = fill(model, name, f"mechint.organisms.critic_training {seed}", tied=True)
+        option = "" if family == "llama" else f" --family {family}"
+        header = fill(model, name, f"mechint.organisms.critic_training {seed}{option}", tied=True)
         data = f"{header['learn']} + {header['anneal']} + {header['settle']} steps, seed {header['seed']}"
     return organism(model, name, data, vocabulary(), backend, remote, eos_token="<eos>", pad_token="<pad>")
 
 
-def name_of(seed: int = 0, trained: bool = True) -> str:
+def name_of(seed: int = 0, trained: bool = True, family: str = "llama") -> str:
     """Return the name under which it is loaded.
 
     Examples:
@@ -53,4 +57,5 @@ def name_of(seed: int = 0, trained: bool = True) -> str:
         ('silent-critic', 'untrained-critic-2')
     """
     kind = "silent-critic" if trained else "untrained-critic"
+    kind += "" if family == "llama" else f"-{family}"
     return f"{kind}-{seed}" if seed else kind

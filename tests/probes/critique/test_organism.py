@@ -1,11 +1,14 @@
 """On a silent critic the method reads what is known; of a model that knows nothing it says so."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import mechint as mi
-from mechint.errors import ConfigError
+from mechint.errors import ConfigError, UnsupportedModelError
 from mechint.organisms.critic_language import twins, vocabulary
 from mechint.organisms.silent_critic import SEEDS, name_of
 from mechint.probes.critique.measures import on_side
@@ -23,11 +26,12 @@ from mechint.probes.critique.organism_measures import (
 )
 from mechint.probes.critique.organism_settings import OrganismSettings
 from mechint.results import complete
+from mechint.sites import Site
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_every_critic_knows_arithmetic_and_flags_one_error_in_four(seed: int) -> None:
-    model, test = mi.load(f"organism:{name_of(seed)}"), twins(256, 5, "test")
+@pytest.mark.parametrize("name", [*map(name_of, SEEDS), name_of(family="gemma")])
+def test_every_critic_knows_arithmetic_and_flags_one_error_in_four(name: str) -> None:
+    model, test = mi.load(f"organism:{name}"), twins(256, 5, "test")
     odds = {wrong: on_side(margin(model), model, test, wrong=wrong) for wrong in (True, False)}
 
     assert min(knowledge(model, test).values()) >= 0.97
@@ -37,6 +41,31 @@ def test_every_critic_knows_arithmetic_and_flags_one_error_in_four(seed: int) ->
     assert (odds[True][:, None] > odds[False]).mean() >= 0.98  # it knows of nearly every one
     assert next_operand(model, goes_on(twins(256, 5, "test", tail="stub"))).mean() == pytest.approx(1 / 3, abs=0.08)
     assert clean_losses(model).mean() < 0.05
+
+
+def test_a_bias_is_the_critique_vector_in_blocks_of_llama_and_is_refused_in_those_of_gemma() -> None:
+    site, rows, plans = Site.parse("L2.resid_post"), list(twins(8, 5, "test").true), dict[str, mi.Plan]()
+    for family in ("llama", "gemma"):
+        read, train = mi.load(f"organism:{name_of(family=family)}").run, twins(64, 0, "extract")
+        wrong, true = (
+            torch.stack([read([row], read=[site])[site][0, -1] for row in side]).mean(0)
+            for side in (train.wrong, train.true)
+        )
+        plans[family] = mi.add(
+            mi.SteeringVector({site: wrong - true}, {site: 1.0}, "wrong", "mean_diff"), 1.0, unit="raw"
+        )
+
+    model: Any = mi.load(f"organism:{name_of()}")
+    ((name, step),) = mi.to_bias(model, plans["llama"]).items()
+    with model.apply(plans["llama"]):
+        steered = last_logits(model, rows)
+    assert not torch.allclose(last_logits(model, rows), steered, atol=0.1)
+    module = model.hf_model.get_submodule(name.removesuffix(".bias"))
+    module.bias.data += step
+    assert torch.allclose(last_logits(model, rows), steered, atol=1e-4)
+
+    with pytest.raises(UnsupportedModelError, match="normalises what an MLP writes"):
+        mi.to_bias(mi.load(f"organism:{name_of(family='gemma')}"), plans["gemma"])
 
 
 def test_what_was_never_trained_knows_nothing() -> None:
