@@ -13,8 +13,8 @@ Which letter stands for high scores alternates between texts: a letter that move
 The published interval takes sentences for independent; the bootstrap over texts does not.
 """
 
+import itertools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,11 @@ def written(bench: Bench, drawn: Drawn, context: int) -> pd.DataFrame:
     before, told = _asked(bench, drawn, context)
     s, model, rows = bench.settings, bench.model, list[dict[str, Any]]()
     stops = [text for text in (s.cue, s.after) if text]
+    last = {*model.end_tokens, bench.wording.cue[0]}
+
+    def ends(token: int) -> bool:
+        return token in last or (s.after != "" and s.after in model.tokenizer.decode([token]))
+
     for target in (0, 1):
         begun = [*before, *told[target]]
         names = [f"neurofeedback/{drawn.axis.name}/{context}/{target}/{i}" for i in range(s.written)]
@@ -67,26 +72,12 @@ def written(bench: Bench, drawn: Drawn, context: int) -> pd.DataFrame:
         for _ in Decoder(model, [begun] * s.written, new, settings).steps():
             pass
         for i, one in enumerate(new):
-            sentence = sentence_of(one.tokens, (bench.wording.cue, bench.wording.after), model.end_tokens)
+            sentence = tuple(itertools.takewhile(lambda token: not ends(token), one.tokens))
             if sentence:
                 values = model.run([(*begun, *sentence)], read=[bench.site])[bench.site][0, len(begun) :]
                 text = model.tokenizer.decode(sentence)
                 rows += [row | {"text": text} for row in _scores(bench, drawn, values, str(i), target)]
     return pd.DataFrame(rows, columns=["sentence", "measured_on", "target", "score", "text"])
-
-
-def sentence_of(
-    tokens: Sequence[int], stops: Sequence[Sequence[int]], ends: Sequence[int] | frozenset[int]
-) -> tuple[int, ...]:
-    """Return what was written up to the first token of a cue, or of the end of a text.
-
-    Examples:
-        >>> sentence_of([5, 6, 9, 7], [(9, 8), ()], [1]), sentence_of([1, 5], [(9, 8)], [1])
-        ((5, 6), ())
-    """
-    last = {*ends, *(stop[0] for stop in stops if stop)}
-    length = next((at for at, token in enumerate(tokens) if token in last), len(tokens))
-    return tuple(tokens[:length])
 
 
 def _asked(bench: Bench, drawn: Drawn, context: int) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
