@@ -153,8 +153,8 @@ GUIDES: dict[str, tuple[str, ...]] = {
         "The best reader of the text is right a known share of the time, and of twins, one text with noise of either "
         "sign, it never gets both right. A model beyond these bars uses its state.",
         "The control task asks for the opposite: a label is named, and the state of the next sentence should lie on "
-        "its side. The sentence is given, the same for both labels; or the model writes it, and can then do as asked by "
-        "choosing words, which is partial evidence at most.",
+        "its side. The sentence is given, the same for both labels; or the model writes it, and can then do as asked "
+        "by choosing words, which is partial evidence at most.",
         "Labels mean nothing in themselves: each text is also given with all labels exchanged. Even a full pass shows "
         "a report that depends on the state, and not that the model represents having it.",
     ),
