@@ -71,7 +71,7 @@ NEUROFEEDBACK: dict[str, tuple[str, str]] = {
     "target": ("", "The score that was asked for: 1 high, 0 low."),
     "shift_d": (
         "standard deviations",
-        "Cohen's d: scores of prefilled sentences when high ones were asked for, less when low ones were.",
+        "Cohen's d: scores of the sentences when high ones were asked for, less when low ones were.",
     ),
     "published_low": ("standard deviations", "Lower end of the interval as published: takes sentences as independent."),
     "published_high": ("standard deviations", "Its upper end."),
