@@ -203,7 +203,8 @@ def mutation(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
         text=[named.get(str(gate), "") for gate in counts.index], textposition="outside", cliponaxis=False,
         hovertemplate="without %{y}: %{x} verdicts say too much<extra></extra>",
     )  # fmt: skip
-    figure.update_xaxes(title_text="Verdicts that say too much", range=[0, 1.6 * max(1, int(counts.max()))])
+    most = max(1, int(counts.max()))
+    figure.update_xaxes(title_text="Verdicts that say too much", range=[0, 1.6 * most], dtick=1 + most // 8)
     figure.update_yaxes(title_text="Gate left out", autorange="reversed")
     return figure
 

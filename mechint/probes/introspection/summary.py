@@ -13,6 +13,8 @@ from mechint.probes.introspection.cells import Cells
 from mechint.prompts.introspection.material import NO, NOTHING, STATE, TEXT, YES
 
 _LABELS = (YES, NO, STATE, TEXT, NOTHING)
+_ROUNDING = 1e-9
+"""Of the error of cells that are all alike, which tells nothing about what would be found."""
 
 
 def as_cells(rows: pd.DataFrame) -> Float[np.ndarray, "concept carrier"]:
@@ -72,7 +74,7 @@ def verdict(name: str, verdicts: Mapping[str, Verdict], gates: Mapping[str, Sequ
         for claim, found in verdicts.items()
         if found.level not in ("partial", "evidence")
         for gate in gates[claim]
-        if gate.role == "effect" and gate.name.startswith("G5") and gate.smallest > 0
+        if gate.role == "effect" and gate.name.startswith("G5") and gate.smallest > _ROUNDING
     ]
     if small:
         sentences.append(f"Smallest differences that are found four times in five: {'; '.join(small)}.")
