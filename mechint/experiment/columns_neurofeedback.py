@@ -13,7 +13,8 @@ NEUROFEEDBACK: dict[str, tuple[str, str]] = {
     "reader": (
         "",
         "Who predicts the next label. words, tf-idf, embedding: classifiers that read the text; state: the oracle, "
-        "which reads the true state; majority: the label shown more often.",
+        "which reads the true state; majority: the label shown more often; the name of a model: another one that is "
+        "shown the same sentences and labels.",
     ),
     "examples": ("", "What it learnt from: the same examples as the model, or half of all sentences."),
     "right_share": ("share, 0 to 1", "Labels that are predicted right; labels as they are and exchanged count alike."),

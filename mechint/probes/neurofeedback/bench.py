@@ -84,7 +84,8 @@ class Bench:
         if len(self.shown) < needed:
             raise PromptError(f"{len(prompts)} sentences for {s.shots} shots. Expected at least {2 * needed}.")
         self._classes = np.array([classes.index(one.cluster or "") for one in prompts])
-        self.tokens = [plain(model, prompts[int(at)].prompt) for at in self.shown]
+        self.texts = [prompts[int(at)].prompt for at in self.shown]
+        self.tokens = [plain(model, text) for text in self.texts]
 
     @functools.cached_property
     def features(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -7,6 +7,7 @@ reads the true state, without whose advantage nothing can be concluded. In the a
 the axis is added at the sentences' tokens and counts in the score: there the best reader of the text is known exactly.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -15,6 +16,7 @@ from mechint.model.base import Model
 from mechint.organisms import load
 from mechint.probes.neurofeedback import experiment_summary as summary
 from mechint.probes.neurofeedback import reporting
+from mechint.probes.neurofeedback.another_model import AnotherModel
 from mechint.probes.neurofeedback.axes import PREDICTABLE
 from mechint.probes.neurofeedback.bench import Arm, Bench
 from mechint.probes.neurofeedback.control import GIVEN, WRITTEN, control_table, given, written
@@ -96,7 +98,9 @@ class Neurofeedback:
         arm: Arm = "hidden noise" if unit.table in ("receipt", "twins") else inputs.get("trial", "natural")
         context = int(inputs.get("context", 0))
         drawn = bench.draw(arm, axis, context)
-        if unit.table in ("reports", "readers", "receipt"):
+        if unit.table == "readers":
+            return reporting.readers(bench, drawn, self._text_models(str(inputs["model"]))).assign(**inputs)
+        if unit.table in ("reports", "receipt"):
             return getattr(reporting, unit.table)(bench, drawn).assign(**inputs)
         measured = {"twins": reporting.twins, GIVEN: given, WRITTEN: written}[unit.table]
         return measured(bench, drawn, context).assign(**inputs)
@@ -173,6 +177,11 @@ class Neurofeedback:
             f"{name}: texts of about {tokens} tokens; {narrow} of {facts.n_layers} blocks see the last {window} tokens "
             f"only, which is N_eff = {few} examples."
         )
+
+    @functools.lru_cache(maxsize=1)  # noqa: B019
+    def _text_models(self, examined: str) -> dict[str, AnotherModel]:
+        bench = self._bench(examined)
+        return {name: AnotherModel(load(name), bench) for name in self.settings.text_models if name != examined}
 
     def _bench(self, name: str) -> Bench:
         if name not in self._benches:

@@ -44,7 +44,7 @@ def comparisons(raw: Mapping[str, pd.DataFrame], tested: int, noise: float, seed
     for _, part in table.groupby(_KEYS, sort=False):
         names, right = named(part), numbers(part, "right")
         where = part["context"].astype(str).tolist()
-        for column in ("right", *readers):
+        for column in ("right", *(one for one in readers if bool(part[one].notna().all()))):
             reader, _, examples = column.partition(": ")
             other = numbers(part, column)
             both = np.stack([other, right - other], 1)

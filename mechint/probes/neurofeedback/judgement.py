@@ -25,7 +25,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from mechint.probes.gates import Gate, Role, Verdict, judge
-from mechint.probes.neurofeedback.readers import TEXT, text_ceiling
+from mechint.probes.neurofeedback.readers import NO_TEXT, text_ceiling
 from mechint.statistics import bootstrap_mean, holm, sign_flip_test
 from mechint.statistics.equivalence import smallest_detectable
 
@@ -62,7 +62,9 @@ def named(part: pd.DataFrame, keys: Sequence[str] = _KEYS) -> dict[str, str]:
 
 def best_text(rows: pd.DataFrame) -> str:
     """Return the column of the reader of the text that is right most often, of those with the same examples."""
-    return max((f"{name}: the same" for name in TEXT), key=lambda column: numbers(rows, column).mean())
+    asked = [str(name) for name in rows.columns if str(name).endswith(": the same") and bool(rows[name].notna().all())]
+    texts = [name for name in asked if name.removesuffix(": the same") not in NO_TEXT]
+    return max(texts, key=lambda column: numbers(rows, column).mean())
 
 
 def gates_of(rows: pd.DataFrame, twins: pd.DataFrame, receipt: pd.DataFrame, noise: float, seed: int) -> list[Gate]:
@@ -87,7 +89,7 @@ def gates_of(rows: pd.DataFrame, twins: pd.DataFrame, receipt: pd.DataFrame, noi
         excluded = role == "effect" and _interval(values, where, seed, 0.90)[2] < largest
         return Gate(name, role, statistic, value, low, high, words, passed, alternative, excluded)
 
-    reader, right = text.split(":")[0], numbers(rows, "right")
+    reader, right = text.removesuffix(": the same"), numbers(rows, "right")
     found = [
         gate("format", "validity", "share of places where a label is likeliest", numbers(rows, "formatted"), FORMAT,
              "the model does not answer in the format, so what it prefers among two labels means little"),

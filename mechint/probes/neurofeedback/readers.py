@@ -24,6 +24,8 @@ from jaxtyping import Float, Int
 _STRENGTHS = np.logspace(-3, 3, 7)
 TEXT = ("words", "tf-idf", "embedding")
 """Readers of the text."""
+NO_TEXT = ("majority", "state")
+"""Readers of something else; what is neither is a reader of the text, such as another model."""
 
 
 def text_ceiling(noise: float) -> float:

@@ -1,24 +1,20 @@
-"""What a model says of its scores, and what others make of the same examples.
+"""What a model says of its scores, and what others make of the same examples."""
 
-Log-probabilities are read over the whole vocabulary where a label is predicted, and nowhere else: label mass is the
-probability of both labels together, the format is kept where the likeliest token of all is one of them, and the model
-is right where the right label is the likelier of the two.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from mechint.model.base import Logits
 from mechint.positions import TokenBatch, columns
+from mechint.probes.neurofeedback.another_model import AnotherModel
 from mechint.probes.neurofeedback.bench import Bench, Drawn
 from mechint.probes.neurofeedback.episodes import Episode, noise, span_means
 from mechint.probes.neurofeedback.readers import TEXT, after_examples, fitted, majority, standardised
+from mechint.probes.neurofeedback.said import said
 from mechint.sites import Site
 
 
@@ -59,28 +55,8 @@ def reports(bench: Bench, drawn: Drawn) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def said(
-    logits: Float[Tensor, "at d_vocab"], names: tuple[int, int], labels: Sequence[int] | np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return, at each place, what the model says of a label: right, its loss, label mass and format.
-
-    The loss is -log of the right label's share of the mass of both, in nats.
-    """
-    log_p = torch.log_softmax(logits.double(), -1)
-    both = log_p[:, list(names)]
-    wanted = torch.as_tensor(np.asarray(labels), dtype=torch.long)[:, None]
-    gap = (both.gather(1, wanted) - both.gather(1, 1 - wanted))[:, 0]
-    return {
-        # At equal probabilities a guess is right half of the time.
-        "right": torch.where(gap == 0, 0.5, (gap > 0).double()).numpy(),
-        "label_loss": torch.nn.functional.softplus(-gap).numpy(),
-        "label_mass": both.exp().sum(1).numpy(),
-        "formatted": torch.isin(log_p.argmax(-1), torch.tensor(names)).numpy(),
-    }
-
-
-def readers(bench: Bench, drawn: Drawn) -> pd.DataFrame:
-    """Return what readers make of the same examples at the tested places.
+def readers(bench: Bench, drawn: Drawn, models: Mapping[str, AnotherModel] | None = None) -> pd.DataFrame:
+    """Return what readers, other models among them, make of the same examples at the tested places.
 
     Exchanging all labels exchanges what they say, so one row stands for both texts.
     """
@@ -97,6 +73,8 @@ def readers(bench: Bench, drawn: Drawn) -> pd.DataFrame:
         add(name, "the same", [float(right) for right in after_examples(shown[drawn.which], labels, places)])
         guessed = fitted(fit, learnt).predict(shown[drawn.which[places]])
         add(name, "half of all", (guessed == labels[places]).astype(float).tolist())
+    for name, model in (models or {}).items():
+        add(name, "the same", model.right(drawn, places))
     states = bench.halves.test_states[drawn.which] + drawn.noise[:, None] * drawn.axis.direction
     seen = standardised(bench.halves.fit_states, states)
     add("state", "the same", [float(right) for right in after_examples(seen, labels, places)])

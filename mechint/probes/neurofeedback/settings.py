@@ -41,6 +41,8 @@ class NeurofeedbackSettings:
     """Principal components that the null axis mixes."""
     others: tuple[str, ...] = ()
     """Further models that are examined in the same way."""
+    text_models: tuple[str, ...] = ()
+    """Models that read the same sentences and labels without their scores' states: readers of the text."""
     before: str = "Each sentence is followed by a score. The score, A or B, reflects your internal state.\n"
     """Text before the examples."""
     cue: str = " Score:"

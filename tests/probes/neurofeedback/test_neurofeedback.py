@@ -14,14 +14,16 @@ from mechint.organisms.neurofeedback import sentences
 from mechint.positions import TokenBatch
 from mechint.probes.gates import judge
 from mechint.probes.neurofeedback import reporting
+from mechint.probes.neurofeedback.another_model import AnotherModel
 from mechint.probes.neurofeedback.axes import Halves, find, mismatch
 from mechint.probes.neurofeedback.bench import Bench
 from mechint.probes.neurofeedback.control import END, INSTRUCTION, control_table, effect_size, given, written
 from mechint.probes.neurofeedback.control_judgement import control_verdicts
 from mechint.probes.neurofeedback.episodes import Episode, Wording, episode, noise
 from mechint.probes.neurofeedback.experiment import Neurofeedback
-from mechint.probes.neurofeedback.judgement import gates_of, numbers, paired
+from mechint.probes.neurofeedback.judgement import best_text, gates_of, numbers, paired
 from mechint.probes.neurofeedback.readers import after_examples, fitted, majority, text_ceiling
+from mechint.probes.neurofeedback.said import said
 from mechint.probes.neurofeedback.settings import NeurofeedbackSettings
 from mechint.prompts import Prompt, PromptSet, deeds
 from mechint.results import complete
@@ -120,7 +122,7 @@ def test_whoever_says_one_label_always_is_right_half_of_the_time(bench: Bench) -
     gap = torch.zeros(5, 50)
     gap[:, 3] = 4.0
     labels = bench.draw("natural", "LR", 0).labels
-    right = [reporting.said(gap, (3, 4), labels ^ flip)["right"] for flip in (0, 1)]
+    right = [said(gap, (3, 4), labels ^ flip)["right"] for flip in (0, 1)]
     assert np.mean(right) == 0.5
 
 
@@ -222,6 +224,26 @@ def test_control_reads_the_prefilled_sentence_and_turns_around_with_its_label(be
     there = control_table(whole, 0)["shift_d"].to_numpy()
     back = control_table(whole.assign(target=1 - whole["target"]), 0)["shift_d"].to_numpy()
     np.testing.assert_allclose(there, -back)
+
+
+def test_a_model_that_is_shown_what_its_twin_is_shown_is_right_where_that_is(bench: Bench) -> None:
+    drawn, places = bench.draw("natural", "LR", 0), [3, 4]
+    found = reporting.reports(bench, drawn)
+    own = found.loc[found["shown"].isin(places)].groupby("shown")["right"].mean()
+
+    assert AnotherModel(families.tiny("llama"), bench).right(drawn, places) == own.tolist()
+
+
+def test_another_model_is_a_reader_of_the_text_whatever_its_tokens(bench: Bench) -> None:
+    drawn = bench.draw("natural", "LR", 0)
+    rows = reporting.readers(bench, drawn, {"gpt2": AnotherModel(families.tiny("gpt2"), bench)})
+    other = rows.loc[rows["reader"] == "gpt2"]
+
+    assert len(other) == SETTINGS.tested
+    assert set(other["right"]) <= {0.0, 0.5, 1.0}
+    table = pd.DataFrame({"words: the same": [0.2], "gpt2: the same": [0.9], "state: the same": [1.0]})
+    assert best_text(table) == "gpt2: the same"
+    assert best_text(table.assign(**{"gpt2: the same": np.nan})) == "words: the same"
 
 
 def test_a_written_sentence_is_read_where_it_stands_and_ends_before_the_cue(bench: Bench) -> None:
