@@ -16,6 +16,7 @@ from mechint.organisms.critic_language import ERROR_WORD, answer, result, twins,
 from mechint.probes.critique_pipeline.judge import CORRECT, INCORRECT, OUT_OF_TOKENS, Judgement
 from mechint.probes.critique_pipeline.settings import PipelineSettings
 from mechint.probes.critique_pipeline.tasks import Item, Located, PartName, Row
+from mechint.prompts import Prompt, PromptSet
 from mechint.prompts.reasoning import TokenTwins
 
 _PARTS = {"train": "extract", "select": "select", "test": "test"}
@@ -53,6 +54,14 @@ class SilentCritics:
         """What a reader must know of the problems."""
         counts = ", ".join(f"{len(some)} {part}" for part, some in self._twins.items())
         return [f"Problems in the silent critic's own language, of facts that no two parts share: {counts}."]
+
+    @property
+    def neutral(self) -> PromptSet:
+        """Right solutions of the problems for choosing, which nothing is reported on."""
+        some = self._solved["select"]
+        pairs = zip(some.ids, some.groups, some.true, strict=True)
+        texts = (Prompt(name, self.read(row[1:]), cluster=group) for name, group, row in pairs)
+        return PromptSet("right solutions", tuple(texts))
 
     def items(self, part: PartName) -> Sequence[Item]:
         """List the problems of a part; pairs of one arithmetic fact are a group."""

@@ -192,7 +192,7 @@ class CritiquePipeline:
 
     def _measure_damage(self, inputs: Mapping[str, Any]) -> pd.DataFrame:
         plans = {alpha: self._plan(int(inputs["layer"]), alpha) for alpha in self.settings.alphas}
-        return damage(self._model, self._neutral, plans, self._seed)
+        return damage(self._model, self._task.neutral or self._neutral, plans, self._seed)
 
     def _measure_detection(self, inputs: Mapping[str, Any]) -> pd.DataFrame:
         s, (name, rows) = self.settings, self._task.detection[int(inputs["file"])]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from mechint.probes.critique_pipeline.judge import Judgement
+from mechint.prompts import PromptSet
 
 Row = tuple[int, ...]
 PartName = Literal["train", "select", "test"]
@@ -57,6 +58,11 @@ class Task(Protocol):
     @property
     def detection(self) -> Sequence[tuple[str, Sequence[Located]]]:
         """Sets of solutions in which errors are to be found, by name; may be empty."""
+        ...
+
+    @property
+    def neutral(self) -> PromptSet | None:
+        """Texts with nothing wrong in them, in a language of the task's own, for damage; None: English will do."""
         ...
 
     def items(self, part: PartName) -> Sequence[Item]:

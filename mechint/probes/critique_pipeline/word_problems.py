@@ -63,6 +63,7 @@ class WordProblems:
         found = _traces(settings) if settings.traces_train else _own(settings, seed)
         self._problems = {one.id: one for part in found.values() for one in part}
         self._parts = {part: tuple(Item(one.id, one.id) for one in rows) for part, rows in found.items()}
+        self.neutral = None
         self.detection: Sequence[tuple[str, Sequence[Located]]] = located(settings, self._asked)
         self.name = "error traces" if settings.traces_train else f"own problems, {settings.rule}"
         texts = [asdict(one) for one in self._problems.values()]

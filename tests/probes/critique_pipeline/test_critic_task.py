@@ -1,8 +1,14 @@
+import torch
+
+import mechint as mi
 from mechint.organisms.critic_language import result, twins, vocabulary
 from mechint.probes.critique_pipeline.critic_task import SilentCritics, speaks
+from mechint.probes.critique_pipeline.generation import damage
 from mechint.probes.critique_pipeline.judge import CORRECT, INCORRECT, OUT_OF_TOKENS
 from mechint.probes.critique_pipeline.settings import PipelineSettings
 from mechint.probes.critique_pipeline.tasks import Task
+from mechint.prompts import Prompt, PromptSet
+from mechint.sites import Site
 
 TASK = SilentCritics(PipelineSettings(problems=20, select=4, test=6), seed=0)
 ITEM = TASK.items("train")[0]
@@ -67,3 +73,19 @@ def test_only_models_of_the_language_speak_it() -> None:
     assert speaks(mi.load("organism:untrained-critic"))
     assert not speaks(mi.load("organism:copy-suppression"))
     assert len(twins(2)) == 2
+
+
+def test_damage_is_measured_on_right_solutions_in_its_own_language() -> None:
+    task, model = (
+        SilentCritics(PipelineSettings(problems=2, select=12, test=2), seed=0),
+        mi.load("organism:silent-critic"),
+    )
+    site, step = Site.parse("L1.resid_post"), torch.randn(128, generator=torch.Generator().manual_seed(0))
+    plan = mi.add(mi.SteeringVector({site: step}, {site: 1.0}, "anything", "random"), 1.0, unit="raw")
+
+    solved = [(row("<bos>")[0], *row(one.prompt)) for one in task.neutral]
+    assert all(task.judge(ITEM, "matched", one).final == CORRECT for one in solved)
+    found = damage(model, task.neutral, {0.0: None, 1.0: plan}, 0).set_index("alpha")
+    assert found.loc[0.0].tolist() == [0.0, 0.0, 1.0]
+    assert found.loc[1.0, "perplexity_ratio"] > 1
+    assert damage(model, PromptSet("English", (Prompt("e", "A sentence."),)), {0.0: None}, 0).empty

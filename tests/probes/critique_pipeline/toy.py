@@ -56,6 +56,7 @@ class Coins:
     content_hash = "coins"
     notes = ("coins",)
     detection: tuple[Any, ...] = ()
+    neutral = None
 
     def __init__(self, sizes: tuple[int, int, int] = (40, 4, 6)) -> None:
         names = [f"coin {at}" for at in range(sum(sizes))]
