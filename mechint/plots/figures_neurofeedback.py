@@ -104,7 +104,8 @@ def control(tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
     if table is None or not usable(table, "shift_d"):
         return None
     names = [
-        f"{str(row['model']).removeprefix('organism:')}: {row['axis']}, {row['control']}" for row in records(table)
+        f"{str(row['model']).removeprefix('organism:')}: {row['axis']}, {row.get('control', 'given')}"
+        for row in records(table)
     ]
     figure = go.Figure()
     dress(figure, "What asking for a score does to the state of a sentence: given, or written by the model",
