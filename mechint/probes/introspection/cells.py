@@ -64,12 +64,13 @@ class Cells:
         wide = np.full(
             (len(names), len(self.carriers)), np.nan, dtype=values.dtype if values.dtype == float else object
         )
-        wide[
-            pd.Index(names).get_indexer(rows["concept"].tolist()),
-            pd.Index(self.carriers).get_indexer(rows["carrier"].tolist()),
-        ] = values
-        if pd.isna(wide).any():
-            raise OutputError(f"{question!r}, arm {arm!r}: {column} is missing in some cells. Run the battery again.")
+        concept = pd.Index(names).get_indexer(rows["concept"].tolist())
+        carrier = pd.Index(self.carriers).get_indexer(rows["carrier"].tolist())
+        wide[concept, carrier] = values
+        if len(rows) != wide.size or min(concept.min(), carrier.min()) < 0 or pd.isna(wide).any():
+            raise OutputError(
+                f"{question!r}, arm {arm!r}: {column} is missing in some cells, or there twice. Run the battery again."
+            )
         return wide if arm != NONE else wide.repeat(len(self.concepts), axis=0)
 
     def said(

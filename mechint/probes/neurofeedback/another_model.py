@@ -35,12 +35,12 @@ class AnotherModel:
 
     def right(self, drawn: Drawn, places: Sequence[int]) -> list[float]:
         """Return whether it is right at places, as a mean over labels as they are and exchanged."""
-        sentences, found = [self._tokens[int(at)] for at in drawn.which], list[np.ndarray]()
-        for flipped in (0, 1):
-            labels = drawn.labels ^ flipped
-            text = episode(self._wording, sentences, labels.tolist())
-            wanted = columns(torch.tensor([[text.cues[place] for place in places]]))
-            logits = self._model.run([text.tokens], logits=Logits(at=wanted)).logits
-            assert logits is not None  # they were asked for
-            found.append(said(logits[0], self._wording.labels, labels[list(places)])["right"])
-        return np.mean(found, axis=0).tolist()
+        sentences = [self._tokens[int(at)] for at in drawn.which]
+        both = [drawn.labels ^ flipped for flipped in (0, 1)]
+        texts = [episode(self._wording, sentences, labels.tolist()) for labels in both]
+        wanted = columns(torch.tensor([[text.cues[place] for place in places] for text in texts]))
+        logits = self._model.run([text.tokens for text in texts], logits=Logits(at=wanted)).logits
+        assert logits is not None  # they were asked for
+        pairs = zip(logits, both, strict=True)
+        right = [said(row, self._wording.labels, labels[list(places)])["right"] for row, labels in pairs]
+        return np.mean(right, axis=0).tolist()
